@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/goms-io/goms/pkg/http1"
+)
+
+var (
+	errInterim  = errors.New("too many interim answers")
+	errSwitched = errors.New("101 to a request that asked for no upgrade")
+	errTrailing = errors.New("connection closed inside the body")
+)
+
+// takeAnswer reads the answer and passes it to the client.
+func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
+	for interim := 0; ; interim++ {
+		head, err := c.readAnswerHead(x, up)
+		if err != nil {
+			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 {
+				return againIdempotent, err // not a byte of an answer
+			}
+			return againNever, err
+		}
+		if err := x.res.Parse(head, &x.resScan, c.gw.limits); err != nil {
+			return againNever, &failure{ReasonBadAnswer, err}
+		}
+		switch {
+		case x.res.Status == 101:
+			if !x.upgrade || len(x.res.Upgrade) == 0 {
+				return againNever, &failure{ReasonBadAnswer, errSwitched}
+			}
+			return againNever, c.tunnel(x, up, head)
+		case x.res.Status >= 200:
+			x.takeAnswer()
+			if x.upload.active && !x.upload.read.Load() {
+				x.close = true // the node did not wait for the whole request
+			}
+			x.out = x.appendAnswer(x.out[:0], head)
+			return againNever, c.passBody(x, up)
+		case interim == maxInterim:
+			return againNever, &failure{ReasonBadAnswer, errInterim}
+		}
+		if x.req.Minor == 1 && (x.res.Status != 100 || x.req.Expect) {
+			if _, err := c.nc.Write(x.appendAnswer(x.out[:0], head)); err != nil {
+				return againNever, &failure{ReasonClientGone, err}
+			}
+		}
+	}
+}
+
+// readAnswerHead reads until the head of an answer is complete.
+func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
+	x.resScan.Reset()
+	for {
+		end, err := x.resScan.Scan(x.ans[x.ansR:x.ansW])
+		switch {
+		case err != nil:
+			return nil, &failure{ReasonBadAnswer, err}
+		case end > 0:
+			head := x.ans[x.ansR : x.ansR+end]
+			x.ansR += end
+			return head, nil
+		case x.ansW-x.ansR > c.gw.limits.Head:
+			return nil, &failure{ReasonBadAnswer, http1.ErrHeadLong}
+		}
+		if err := x.fillAnswer(up.nc); err != nil {
+			return nil, c.upstreamError(x, err)
+		}
+	}
+}
+
+// fillAnswer reads more of the answer behind what is there. Views of the buffer end when it has to move.
+func (x *exchange) fillAnswer(nc net.Conn) error {
+	if x.ansR == x.ansW && x.ansR > 0 {
+		x.ansR, x.ansW = 0, 0
+	}
+	if x.ansW == len(x.ans) {
+		if x.ansR > 0 {
+			x.ansW = copy(x.ans, x.ans[x.ansR:x.ansW])
+			x.ansR = 0
+		} else {
+			x.ans = append(x.ans, make([]byte, len(x.ans))...)
+		}
+	}
+	n, err := nc.Read(x.ans[x.ansW:])
+	x.ansW += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// passBody writes the head in x.out and what there is of the body, then the rest as it comes.
+func (c *conn) passBody(x *exchange, up *upstreamConn) error {
+	var n int
+	var err error
+	x.out, n, err = x.down.feed(x.out, x.ans[x.ansR:x.ansW])
+	x.ansR += n
+	if err != nil {
+		return &failure{ReasonBadAnswer, err}
+	}
+	x.sent = true
+	if err := c.writeClient(x.out); err != nil {
+		return err
+	}
+	patience := c.gw.set.BodyTimeout
+	if x.eventStream() {
+		patience = c.gw.set.StreamTimeout
+	}
+	for !x.down.done {
+		if x.down.kind == bodyLength && x.down.left > spliceAbove {
+			if done, err := c.spliceDown(x, up); done || err != nil {
+				return err
+			}
+		}
+		if err := c.passPiece(x, up, patience); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passPiece reads once from the node and writes what that yields to the client.
+func (c *conn) passPiece(x *exchange, up *upstreamConn, patience time.Duration) error {
+	c.arm(c.gw.clock(), patience)
+	c.phase.Store(phaseAnswer)
+	err := x.fillAnswer(up.nc)
+	c.phase.Store(phaseBusy)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			out, whole := x.down.closed(x.out[:0])
+			if whole {
+				return c.writeClient(out)
+			}
+			err = errTrailing
+		}
+		return c.upstreamError(x, err)
+	}
+	if x.down.plain() {
+		return c.passPlain(x)
+	}
+	var n int
+	x.out, n, err = x.down.feed(x.out[:0], x.ans[x.ansR:x.ansW])
+	x.ansR += n
+	if werr := c.writeClient(x.out); werr != nil {
+		return werr
+	}
+	if err != nil {
+		return &failure{ReasonBadAnswer, err}
+	}
+	return nil
+}
+
+// passPlain writes bytes as they were read.
+func (c *conn) passPlain(x *exchange) error {
+	part := x.ans[x.ansR:x.ansW]
+	if x.down.kind == bodyLength {
+		part = part[:min(int64(len(part)), x.down.left)]
+		x.down.took(len(part))
+	}
+	x.ansR += len(part)
+	return c.writeClient(part)
+}
+
+// writeClient writes to the client; an error means that it is gone or does not read.
+func (c *conn) writeClient(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	if _, err := c.nc.Write(b); err != nil {
+		return &failure{ReasonClientGone, err}
+	}
+	return nil
+}
+
+// spliceDown lets the kernel move the rest of a long body. done is false when it cannot here.
+func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) {
+	src, ok := up.nc.(*net.TCPConn)
+	if !ok || c.tcp == nil || !canSplice || x.ansR < x.ansW {
+		return false, nil
+	}
+	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.phase.Store(phaseStreaming)
+	x.splice = io.LimitedReader{R: src, N: x.down.left}
+	n, err := c.tcp.ReadFrom(&x.splice)
+	c.phase.Store(phaseBusy)
+	x.splice.R = nil
+	x.down.left -= n
+	x.down.done = x.down.left == 0
+	switch {
+	case x.down.done:
+		return true, nil
+	case err == nil:
+		return true, c.upstreamError(x, errTrailing)
+	case c.ended() == endNone && clientGone(c.nc), c.ended() == endLate:
+		return true, &failure{ReasonClientGone, err}
+	}
+	return true, c.upstreamError(x, err)
+}
+
+// breakOff makes an answer that could not be finished look unfinished: where only the end of the
+// connection tells the end of the body, the connection is reset.
+func (c *conn) breakOff(x *exchange) {
+	if c.tcp != nil && x.down.kind == bodyUntilClose || c.tcp != nil && x.req.Minor == 0 {
+		c.tcp.SetLinger(0) //nolint:errcheck // the connection ends either way
+	}
+}
+
+// eventStream reports whether the answer is one that may be silent for long.
+func (x *exchange) eventStream() bool {
+	for i := range x.res.Fields {
+		f := &x.res.Fields[i]
+		if len(f.Name) == 12 && http1.EqualFold(f.Name, "content-type") {
+			return len(f.Value) >= 17 && http1.EqualFold(f.Value[:17], "text/event-stream")
+		}
+	}
+	return false
+}
+
+// reusable reports whether the node's connection stands at the beginning of another exchange.
+func (x *exchange) reusable() bool {
+	return x.down.done && x.down.kind != bodyUntilClose && x.ansR == x.ansW && !x.res.Close && !x.upgrade
+}

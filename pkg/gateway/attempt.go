@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/goms-io/goms/pkg/lb"
+)
+
+// maxAttempts bounds how many nodes one request is tried on.
+const maxAttempts = 6
+
+// again says which requests may be tried on another node after a failure.
+type again uint8
+
+const (
+	againNever      again = iota
+	againIdempotent       // the node may have begun: only what may be repeated (RFC 9110 section 9.2.2)
+	againAny              // nothing of the request reached the node
+)
+
+// forward carries the request to a node and the answer back. It returns nil when the client got the
+// node's answer or nothing more can be sent, else the answer to give in its place.
+func (c *conn) forward(x *exchange, head []byte) *local {
+	if err := c.takeBody(x); err != nil {
+		x.close = true
+		return x.refuse(err)
+	}
+	err := c.attempts(x, head)
+	if err == nil {
+		return nil
+	}
+	c.gw.log.Debug("request failed", "service", x.rule.Service, "route", x.rule.Name, "attempt", x.attempts, "err", err)
+	status := x.status
+	l := x.refuse(err)
+	if x.sent || x.reason == ReasonClientGone { // too late to say anything, or nobody to say it to
+		x.close = true
+		if x.sent {
+			x.status = status
+			c.breakOff(x)
+		}
+		return nil
+	}
+	if c.ended() != endNone {
+		x.close = true
+		c.unwind()
+	}
+	return l
+}
+
+// takeBody takes what has arrived of the request's body, so that a fault in it is found before a node
+// is asked.
+func (c *conn) takeBody(x *exchange) (err error) {
+	if x.up.kind != bodyNone {
+		var n int
+		x.first, n, err = x.up.feed(x.first[:0], c.buf[c.r:c.w])
+		c.r += n
+	}
+	x.whole = x.up.done
+	return err
+}
+
+// attempts tries one node after the other. A nil error means that a node's answer went to the client.
+func (c *conn) attempts(x *exchange, head []byte) error {
+	err := error(&failure{reason: ReasonNoNode})
+	repeats := 0
+	x.limit = c.gw.clock() + int64(x.answerTimeout())
+	for x.attempts < maxAttempts {
+		node := x.pool.Pick(x.tried[:x.attempts])
+		if node == nil {
+			break
+		}
+		x.tried[x.attempts] = node
+		x.attempts++
+		node.Begin()
+		var how again
+		how, err = c.attempt(x, node, head)
+		node.End()
+		if err == nil {
+			x.pool.Done(node)
+			return nil
+		}
+		switch {
+		case how == againNever, c.gw.clock() > x.limit:
+			return err
+		case how == againIdempotent:
+			if !x.whole || !x.idempotent() || repeats == x.retries() {
+				return err
+			}
+			repeats++
+		}
+		c.gw.metrics.retries.Add(1)
+	}
+	return err
+}
+
+// attempt tries one node.
+func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err error) {
+	u := node.Data.(*upstream) //nolint:forcetypeassert // set by newPool
+	ctx := c.gw.tracer.Child(x.trace)
+	began := x.start
+	if x.attempts > 1 {
+		began = time.Now()
+	}
+	x.out = x.appendRequest(x.out[:0], head, ctx, u.addr)
+	x.out = append(x.out, x.first...)
+	up, err := c.connect(x, u)
+	if err != nil {
+		x.pool.Failed(node)
+		c.gw.metrics.connectFailures.Add(1)
+		err = &failure{ReasonConnectFailed, err}
+		x.recordAttempt(ctx, u, began, err)
+		return againAny, err
+	}
+	c.attach(up)
+	how, err = c.converse(x, up)
+	switch {
+	case err == nil:
+		x.pool.Succeeded(node)
+	case reasonOf(err) == ReasonNodeClosed && up.fresh:
+		x.pool.Failed(node)
+	}
+	c.finishUpstream(x, up, err == nil)
+	x.recordAttempt(ctx, u, began, err)
+	return how, err
+}
+
+// connect takes an idle connection to the node or makes one. A request that could not be repeated is
+// not sent on a connection that has already ended.
+func (c *conn) connect(x *exchange, u *upstream) (*upstreamConn, error) {
+	for {
+		up := u.take()
+		if up == nil {
+			return u.dial(c.gw.base, c.gw.set.ConnectTimeout)
+		}
+		if x.whole && x.idempotent() || !stale(up.nc) {
+			return up, nil
+		}
+		up.nc.Close()
+	}
+}
+
+// converse sends the request and takes the answer.
+func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
+	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	n, err := up.nc.Write(x.out)
+	if err != nil {
+		err = c.upstreamError(x, err)
+		switch {
+		case reasonOf(err) != ReasonNodeClosed:
+			return againNever, err
+		case n == 0:
+			return againAny, err
+		}
+		return againIdempotent, err
+	}
+	if x.whole {
+		c.deadline.Store(x.limit)
+		c.phase.Store(phaseAnswer)
+	} else {
+		c.startUpload(x, up)
+	}
+	how, err := c.takeAnswer(x, up)
+	c.phase.Store(phaseBusy)
+	return how, err
+}
+
+// upstreamError says what an error on the node's connection means.
+func (c *conn) upstreamError(x *exchange, err error) error {
+	switch c.ended() {
+	case endLate, endDrain:
+		return &failure{ReasonNodeTimeout, err}
+	case endClientGone:
+		return &failure{ReasonClientGone, err}
+	case endUpload:
+		return x.upload.err
+	}
+	return &failure{ReasonNodeClosed, err}
+}
+
+// finishUpstream gives the node's connection back, or closes it when it may not be used again.
+func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
+	clean = c.stopUpload(x, up) && clean
+	if c.detach() && clean && x.reusable() {
+		up.from.put(up, c.gw.clock(), c.gw.set.MaxIdleUpstream)
+		return
+	}
+	up.nc.Close()
+}

@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/url"
+	"time"
+
+	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/route"
+)
+
+// Cluster is what /cluster answers.
+type Cluster struct {
+	Services map[string]ClusterService `json:"services"`
+	Status   bool                      `json:"status"`
+	Gateway  *ClusterGateway           `json:"gateway,omitempty"` // with verbose=1
+}
+
+// ClusterService is one service in Cluster. PollNext is the index in Nodes of the node that the next
+// request goes to; RequestFinish counts the requests that nodes of the service answered.
+type ClusterService struct {
+	PollNext      int
+	Nodes         []string
+	RequestFinish int64
+	Detail        []lb.NodeStatus `json:"Detail,omitempty"` // with verbose=1
+}
+
+// ClusterGateway is what a gateway says of itself.
+type ClusterGateway struct {
+	Node         string           `json:"node"`
+	Draining     bool             `json:"draining"`
+	Connections  int              `json:"connections"`
+	Revision     int64            `json:"registryRevision"`
+	Connected    bool             `json:"registryConnected"`
+	AgeSeconds   float64          `json:"registryAgeSeconds"`
+	Resyncs      map[string]int64 `json:"registryResyncs,omitempty"`
+	IgnoredNodes int64            `json:"registryIgnored"`
+}
+
+// Cluster returns the state of all services as this gateway sees it.
+func (g *Gateway) Cluster(verbose bool) Cluster {
+	out := Cluster{Services: map[string]ClusterService{}, Status: true}
+	if v := g.view.Load(); v != nil {
+		for name, pool := range v.pools {
+			s := pool.Status()
+			if len(s.Nodes) == 0 && s.RequestFinish == 0 {
+				continue
+			}
+			c := ClusterService{PollNext: s.PollNext, Nodes: make([]string, len(s.Nodes)), RequestFinish: s.RequestFinish}
+			for i, n := range s.Nodes {
+				c.Nodes[i] = n.ID
+			}
+			if verbose {
+				c.Detail = s.Nodes
+			}
+			out.Services[name] = c
+		}
+	}
+	if verbose {
+		out.Gateway = g.clusterGateway()
+	}
+	return out
+}
+
+func (g *Gateway) clusterGateway() *ClusterGateway {
+	c := &ClusterGateway{Node: g.self.ID(), Draining: g.draining.Load(), Connections: g.connections()}
+	if g.discovery != nil {
+		s := g.discovery.Status()
+		c.Revision, c.Connected, c.Resyncs, c.IgnoredNodes = s.Revision, s.Connected, s.Resyncs, s.Ignored
+		if !s.LastContact.IsZero() {
+			c.AgeSeconds = time.Since(s.LastContact).Seconds()
+		}
+	}
+	return c
+}
+
+func (g *Gateway) connections() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.conns)
+}
+
+func (g *Gateway) clusterJSON(verbose bool) []byte {
+	b, err := json.MarshalIndent(g.Cluster(verbose), "", "    ")
+	if err != nil {
+		panic("BUG: cluster: " + err.Error())
+	}
+	return append(b, '\n')
+}
+
+// clusterEndpoint answers /cluster to the networks that may see it.
+func clusterEndpoint(x *exchange) *local {
+	if l := x.readOnly(); l != nil {
+		return l
+	}
+	if !x.client.IsValid() || !contains(x.gw.set.ClusterNetworks, x.client) {
+		return x.refuse(&failure{reason: ReasonForbidden})
+	}
+	return x.own(200, "application/json", x.gw.clusterJSON(verbose(string(x.req.Query))))
+}
+
+func verbose(query string) bool {
+	if len(query) < 2 {
+		return false
+	}
+	q, err := url.ParseQuery(query[1:])
+	return err == nil && q.Get("verbose") == "1"
+}
+
+// livezEndpoint answers as long as the process does.
+func livezEndpoint(x *exchange) *local {
+	if l := x.readOnly(); l != nil {
+		return l
+	}
+	return x.own(200, "text/plain; charset=utf-8", []byte("ok\n"))
+}
+
+// readyzEndpoint answers 200 when the gateway knows the nodes and is not stopping. Why it is not ready
+// is told to those who may see /cluster.
+func readyzEndpoint(x *exchange) *local {
+	if l := x.readOnly(); l != nil {
+		return l
+	}
+	status, text := x.gw.ready()
+	if !verbose(string(x.req.Query)) || !contains(x.gw.set.ClusterNetworks, x.client) {
+		text = map[int]string{200: "ok\n", 503: "not ready\n"}[status]
+	}
+	return x.own(status, "text/plain; charset=utf-8", []byte(text))
+}
+
+// ready says whether the gateway should be sent requests, and why not.
+func (g *Gateway) ready() (status int, text string) {
+	switch {
+	case g.draining.Load():
+		return 503, "not ready: stopping\n"
+	case g.view.Load() == nil:
+		return 503, "not ready: the registry has not been read yet\n"
+	case g.discovery != nil && !g.discovery.Status().Connected:
+		return 200, "ok: the registry is away, the last set of nodes is served\n"
+	}
+	return 200, "ok\n"
+}
+
+var errReadOnly = &route.MethodError{Allow: "GET, HEAD"}
+
+// readOnly refuses methods other than GET and HEAD.
+func (x *exchange) readOnly() *local {
+	if m := string(x.req.Method); m == "GET" || m == "HEAD" {
+		return nil
+	}
+	return x.refuse(errReadOnly)
+}
+
+// own makes an answer of the gateway's own.
+func (x *exchange) own(status int, contentType string, body []byte) *local {
+	x.reason, x.status = ReasonLocal, status
+	return &local{status: status, reason: ReasonLocal, contentType: contentType, body: body}
+}

@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/goms-io/goms/pkg/http1"
+)
+
+// conn drives one client connection: a goroutine that reads heads, lets an exchange decide, and does
+// the reading, writing and waiting for it. Requests that arrive together are answered in order.
+type conn struct {
+	guard
+	gw   *Gateway
+	tcp  *net.TCPConn // nil when the connection is not TCP itself
+	peer netip.AddrPort
+
+	buf  []byte // what the client sent; [r:w] is unused
+	r, w int
+}
+
+const (
+	readBuffer   = 4 << 10  // of a client connection, grows for large heads
+	answerBuffer = 16 << 10 // of an exchange
+	keepBuffer   = 64 << 10 // larger buffers are not kept
+	spliceAbove  = 64 << 10 // bytes still to come for which the kernel does the copying
+	maxInterim   = 20       // 1xx answers before the final one
+	lingerTime   = 500 * time.Millisecond
+	lingerBytes  = 256 << 10
+)
+
+func newConn(g *Gateway, nc net.Conn) *conn {
+	c := &conn{gw: g, buf: make([]byte, readBuffer)}
+	c.nc = nc
+	c.tcp, _ = nc.(*net.TCPConn)
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		p := a.AddrPort()
+		c.peer = netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+	}
+	return c
+}
+
+// serve runs until the connection is closed.
+func (c *conn) serve() {
+	defer c.nc.Close()
+	patience := c.gw.set.HeadTimeout // a connection that was opened wants to say something
+	for c.await(patience) {
+		x := c.gw.exchange()
+		keep := c.guarded(x)
+		c.gw.release(x)
+		if !keep {
+			return
+		}
+		patience = c.gw.set.IdleTimeout
+	}
+}
+
+// await waits for the first byte of the next request.
+func (c *conn) await(patience time.Duration) bool {
+	if c.r < c.w {
+		return true
+	}
+	c.r, c.w = 0, 0
+	if len(c.buf) > keepBuffer {
+		c.buf = make([]byte, readBuffer)
+	}
+	c.arm(c.gw.clock(), patience)
+	c.phase.Store(phaseIdle)
+	n, err := c.nc.Read(c.buf)
+	c.phase.Store(phaseBusy)
+	if n == 0 && err != nil && c.ended() == endDrain {
+		// The gateway is stopping. A request may have crossed that decision: it is still served.
+		c.nc.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err = c.nc.Read(c.buf); n > 0 {
+			c.nc.SetDeadline(time.Time{})
+			c.mu.Lock()
+			c.why = endNone
+			c.mu.Unlock()
+		}
+	}
+	c.w = n
+	return n > 0
+}
+
+// guarded keeps a fault in one request from ending the process.
+func (c *conn) guarded(x *exchange) (keep bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			keep = false
+			x.cause, x.reason, x.status = fmt.Errorf("panic: %v", p), ReasonInternal, 500
+			if up := c.attached(); up != nil {
+				c.finishUpstream(x, up, false)
+			}
+			if !x.sent {
+				x.close = true
+				c.nc.Write(x.appendLocal(x.out[:0], x.refuse(&failure{reason: ReasonInternal})))
+			}
+			x.finish()
+		}
+	}()
+	return c.request(x)
+}
+
+// request lives one request from its head to its record. It reports whether the connection goes on.
+func (c *conn) request(x *exchange) (keep bool) {
+	x.peer = c.peer
+	end, err := c.readHead(x)
+	if err != nil {
+		return c.headFailed(x, err)
+	}
+	head := c.buf[c.r : c.r+end]
+	c.r += end
+	l := x.begin(head)
+	if l == nil {
+		l = c.forward(x, head)
+	}
+	if l != nil {
+		c.answer(x, l)
+	}
+	x.finish()
+	if x.close && x.sent {
+		c.linger(x)
+	}
+	c.takeSpill(x)
+	return !x.close
+}
+
+// readHead reads until the head is complete and returns its length.
+func (c *conn) readHead(x *exchange) (int, error) {
+	x.reqScan.Reset()
+	limits := &c.gw.limits
+	armed := false
+	for {
+		have := c.w - c.r
+		end, err := x.reqScan.Scan(c.buf[c.r:c.w])
+		switch {
+		case err != nil:
+			return 0, err
+		case end > 0:
+			return end, nil
+		case have > limits.Target+64 && x.reqScan.Lines() == 0:
+			return 0, http1.ErrTargetLong
+		case have > limits.Head:
+			return 0, http1.ErrHeadLong
+		}
+		if !armed {
+			c.arm(c.gw.clock(), c.gw.set.HeadTimeout)
+			armed = true
+		}
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// fill reads more from the client behind what is there. Views of the buffer end.
+func (c *conn) fill() error {
+	if c.w == len(c.buf) {
+		if c.r > 0 {
+			c.w = copy(c.buf, c.buf[c.r:c.w])
+			c.r = 0
+		} else {
+			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+		}
+	}
+	n, err := c.nc.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// headFailed answers what never became a request, where an answer makes sense.
+func (c *conn) headFailed(x *exchange, err error) bool {
+	x.close = true
+	x.start = time.Now()
+	x.stats = c.gw.metrics.own
+	var l *local
+	if _, ok := errors.AsType[*http1.Error](err); ok {
+		l = x.refuse(err)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		l = x.refuse(&failure{ReasonClientTimeout, err})
+		c.unwind()
+	} else {
+		x.refuse(&failure{ReasonClientGone, err})
+		x.finish()
+		return false
+	}
+	c.answer(x, l)
+	x.finish()
+	c.linger(x)
+	return false
+}
+
+// unwind makes a connection whose wait was ended writable once more, for the answer that says so.
+func (c *conn) unwind() {
+	c.deadline.Store(0)
+	c.nc.SetDeadline(time.Now().Add(time.Second))
+}
+
+// answer writes an answer of the gateway's own. The connection goes on when the request's body, if
+// there is one, has arrived and can be passed over.
+func (c *conn) answer(x *exchange, l *local) {
+	if !x.up.done && !x.close {
+		x.close = !c.skipBody(x)
+	}
+	x.out = x.appendLocal(x.out[:0], l)
+	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	x.sent = true
+	if _, err := c.nc.Write(x.out); err != nil {
+		x.close = true
+	}
+}
+
+// skipBody passes over a body that lies in the buffer to its end.
+func (c *conn) skipBody(x *exchange) bool {
+	_, n, err := x.up.feed(nil, c.buf[c.r:c.w])
+	if err != nil || !x.up.done {
+		return false
+	}
+	c.r += n
+	return true
+}
+
+// linger closes a connection on which the client may still be sending: the answer must reach it before
+// the reset that unread bytes cause (RFC 9112 section 9.6).
+func (c *conn) linger(x *exchange) {
+	if c.tcp == nil || x.up.done && c.r == c.w && x.reason == ReasonNone {
+		return
+	}
+	c.deadline.Store(0)
+	if c.tcp.CloseWrite() != nil {
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, onlyReader{c.nc}, lingerBytes) //nolint:errcheck // the connection ends either way
+}
+
+// onlyReader hides what else a connection can do, so that discarding allocates no pipe.
+type onlyReader struct{ io.Reader }

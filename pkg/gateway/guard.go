@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// guard keeps the times of one client connection without a timer for each: the connection says until
+// when it may wait, and the gateway's sweep, ten times a second, ends the wait of those that are late.
+//
+// A wait ends by setting the deadline of the client's connection, and of the node's connection in use,
+// to the past. The deadlines are not set back (only in await, while draining): a connection that was ended is closed.
+type guard struct {
+	deadline atomic.Int64 // when to end the wait, in the sweep's clock; 0 never, expired when it has ended
+	phase    atomic.Int32
+
+	mu   sync.Mutex // guards what follows
+	nc   net.Conn
+	up   *upstreamConn // the node's connection in use, so that a late one can be ended too
+	flow uint64        // bytes that had passed when the deadline was last put off
+	why  ending
+}
+
+// expired marks a deadline that the sweep has taken.
+const expired = -1
+
+// The phases that the sweep must tell apart.
+const (
+	phaseBusy      int32 = iota
+	phaseIdle            // between two requests: ended when the gateway drains
+	phaseAnswer          // waiting for a node: ended when the client goes away
+	phaseStreaming       // the kernel moves the bytes: progress puts the deadline off
+	phaseTunnel          // as streaming; ended with the drain's limit
+)
+
+// ending says why a wait was ended.
+type ending int32
+
+const (
+	endNone ending = iota
+	endLate
+	endClientGone
+	endDrain
+	endUpload // the request's body failed while its answer was awaited
+)
+
+// arm lets the connection wait until d from now.
+func (g *guard) arm(now int64, d time.Duration) { g.deadline.Store(now + int64(d)) }
+
+// attach names the node's connection in use.
+func (g *guard) attach(up *upstreamConn) {
+	g.mu.Lock()
+	g.up = up
+	g.mu.Unlock()
+}
+
+// attached returns the node's connection in use, nil when there is none.
+func (g *guard) attached() *upstreamConn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.up
+}
+
+// detach takes the node's connection back. It reports whether it may be used again: not when its
+// wait was ended.
+func (g *guard) detach() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.up = nil
+	return g.why == endNone
+}
+
+// ended says why the wait was ended; endNone when it was not.
+func (g *guard) ended() ending {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.why
+}
+
+var past = time.Unix(1, 0)
+
+// end ends whatever the connection waits for. The first reason stays.
+func (g *guard) end(why ending) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.why == endNone {
+		g.why = why
+	}
+	g.nc.SetDeadline(past)
+	if g.up != nil {
+		g.up.nc.SetDeadline(past)
+	}
+}
+
+// endUpstream ends only what is waited for on the node's side.
+func (g *guard) endUpstream(why ending) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.why == endNone {
+		g.why = why
+	}
+	if g.up != nil {
+		g.up.nc.SetDeadline(past)
+	}
+}
+
+// check is the sweep's look at one connection. The times say how long a body and a tunnel may stand still.
+func (g *guard) check(now int64, body, tunnel time.Duration) {
+	switch g.phase.Load() {
+	case phaseAnswer:
+		if clientGone(g.nc) {
+			g.end(endClientGone)
+			return
+		}
+	case phaseStreaming:
+		g.putOff(now, body)
+	case phaseTunnel:
+		g.putOff(now, tunnel)
+	}
+	if d := g.deadline.Load(); d > 0 && now > d && g.deadline.CompareAndSwap(d, expired) {
+		g.end(endLate)
+	}
+}
+
+// putOff gives a late connection more time when bytes have passed since it was last given some.
+func (g *guard) putOff(now int64, more time.Duration) {
+	d := g.deadline.Load()
+	if d <= 0 || now <= d {
+		return
+	}
+	g.mu.Lock()
+	moved := transferred(g.nc)
+	progress := moved != g.flow
+	g.flow = moved
+	g.mu.Unlock()
+	if progress {
+		g.deadline.CompareAndSwap(d, now+int64(more))
+	}
+}

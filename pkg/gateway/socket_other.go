@@ -1,0 +1,17 @@
+//go:build !linux
+
+package gateway
+
+import "net"
+
+// clientGone cannot look ahead on this system: a client that left is noticed when it is written to.
+func clientGone(net.Conn) bool { return false }
+
+// stale cannot look ahead on this system: a stale connection is noticed when it is used.
+func stale(net.Conn) bool { return false }
+
+// transferred is not known on this system.
+func transferred(net.Conn) uint64 { return 0 }
+
+// canSplice says that bodies are copied through a buffer, so that progress is seen.
+const canSplice = false
