@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/goms-io/goms/pkg/config"
+)
+
+// run is main without the process around it: it carries out the command line and returns when it is
+// done, a gateway when ctx is.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
+	f := newFlags()
+	var err error
+	switch command {
+	case "serve":
+		err = serve(ctx, f, args, stdout)
+	case "check":
+		err = check(f, args, stdout)
+	case "config":
+		err = printConfig(f, args, stdout)
+	case "healthcheck":
+		err = healthcheck(ctx, f, args)
+	case "version":
+		fmt.Fprintln(stdout, "gateway", version)
+	default:
+		err = &config.UsageError{Err: fmt.Errorf("unknown command %q%s", command, suggestion(command))}
+	}
+	if errors.Is(err, pflag.ErrHelp) {
+		usage(stdout, f)
+		return nil
+	}
+	if _, ok := errors.AsType[*config.UsageError](err); ok {
+		return fmt.Errorf("%w (gateway -h lists what there is)", err)
+	}
+	return err
+}
+
+func suggestion(command string) string {
+	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "version"}); near != "" {
+		return fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return ""
+}
+
+func usage(w io.Writer, f *flags) {
+	fmt.Fprintf(w, `Usage: gateway [serve|check|config|healthcheck|version] [flags]
+
+  serve        run the gateway (when no command is given)
+  check        check the configuration: OK or every complaint, exit code 0 or 3
+  config       print the effective configuration, secrets masked
+  healthcheck  ask the gateway on this host's HTTP port whether it lives, exit code 0 or 1
+  version      print the version
+
+Flags (one dash or two, _ or -):
+%s`, f.set.FlagUsages())
+}
+
+// check says whether the configuration could be run.
+func check(f *flags, args []string, stdout io.Writer) error {
+	c, err := load(f, args)
+	if err != nil {
+		return err
+	}
+	if keys, err := c.Project.Keys(); err == nil && keys.Weak() != "" {
+		fmt.Fprintln(stdout, "warning: callServiceKey: "+keys.Weak())
+	}
+	fmt.Fprintln(stdout, "OK")
+	return nil
+}
+
+// printConfig prints what the files, the environment and the flags come to.
+func printConfig(f *flags, args []string, stdout io.Writer) error {
+	c, err := load(f, args)
+	if err != nil {
+		return err
+	}
+	return config.Dump(stdout, c)
+}
+
+// healthcheck is for containers without a shell.
+func healthcheck(ctx context.Context, f *flags, args []string) error {
+	if err := config.ParseFlags(f.set, args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	url := fmt.Sprintf("http://127.0.0.1:%d/livez", f.httpPort)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("check health: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("check health: %s answered %s", url, res.Status)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+// Command gateway is the API gateway of a goms project.
+//
+//	gateway -http_port 8080 -rpc_port 8180 -etcd_addr 127.0.0.1:2379
+//	gateway check -config configs      # prints OK or every complaint
+//	gateway config -config configs     # prints the effective configuration, secrets masked
+//	gateway healthcheck -http_port 8080
+//	gateway version
+//
+// Files: the directory configs, if it is there, or what -config names. Every key can be set by a
+// variable, as GOMS_CALL_SERVICE_KEY; flags win over both. -h lists the flags. Without an address of
+// etcd the gateway runs one of its own, by default on 127.0.0.1:2379 with its data in data/etcd.
+//
+// Ports: HTTP (8080) takes the clients' requests; gRPC (8180) wants the call-service key; the admin
+// port (HTTP port + 200, loopback only) serves /metrics, /debug/pprof/, /log-level and /cluster.
+//
+// Signals: SIGTERM and SIGINT drain and exit 0; a second one exits 1 at once. Exit codes: 0 done, 1 it
+// could not start or broke, 2 wrong command line, 3 invalid configuration.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/goms-io/goms/pkg/project"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() {
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	go stopOnSignal(signals, stop)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(project.ExitCode(err))
+}
+
+// stopOnSignal lives as long as the process.
+func stopOnSignal(signals <-chan os.Signal, stop context.CancelFunc) {
+	<-signals
+	stop()
+	<-signals
+	fmt.Fprintln(os.Stderr, "stop forced by a second signal")
+	os.Exit(project.ExitFailure)
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/goms-io/goms/pkg/console"
+	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/registry/etcd"
+	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
+	"github.com/goms-io/goms/pkg/route"
+	"github.com/goms-io/goms/pkg/rpc"
+	"github.com/goms-io/goms/pkg/trace"
+)
+
+// serviceName is the name under which gateways register.
+const serviceName = "gateway"
+
+// serve runs a gateway until ctx is done, then drains it.
+func serve(ctx context.Context, f *flags, args []string, stdout io.Writer) error {
+	c, err := load(f, args)
+	if err != nil {
+		return err
+	}
+	p, err := prepare(ctx, c, stdout)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx)
+}
+
+// process is everything that runs in a gateway's process.
+type process struct {
+	config   *Config
+	log      *slog.Logger
+	http     net.Listener
+	rpc      net.Listener
+	admin    net.Listener
+	etcd     *embedded.Server // nil when etcd is elsewhere
+	registry *etcd.Registry
+	reporter *trace.Reporter // nil when spans go nowhere
+	node     registry.Node
+	gateway  *gateway.Gateway
+	grpc     *grpc.Server
+	ops      *http.Server
+}
+
+// prepare listens first, so that a port in use is found before anybody is told of this gateway, and
+// then makes the parts. It starts nothing but the embedded etcd.
+func prepare(ctx context.Context, c *Config, stdout io.Writer) (_ *process, err error) {
+	p := &process{config: c}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	level := new(slog.LevelVar)
+	l, err := c.Project.Level()
+	if err != nil {
+		return nil, err
+	}
+	level.Set(l)
+	if p.log, err = console.New(stdout, c.Project.LogFormat, serviceName, level); err != nil {
+		return nil, err
+	}
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	addrs, err := p.startEtcd(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host := c.Project.AdvertiseHost
+	if host == "" {
+		if host, err = registry.AdvertiseHost(addrs); err != nil {
+			return nil, err
+		}
+	}
+	p.node = registry.NewNode(serviceName, net.JoinHostPort(host, port(p.rpc)), net.JoinHostPort(host, port(p.http)))
+	return p, p.assemble(addrs, level)
+}
+
+// listen opens all ports.
+func (p *process) listen() (err error) {
+	g := &p.config.Gateway
+	if p.http, err = listen(g.ListenHost, g.HTTPPort, "HTTP", "-http_port"); err != nil {
+		return err
+	}
+	if p.rpc, err = listen(g.ListenHost, g.RPCPort, "RPC", "-rpc_port"); err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(port(p.http))
+	if err != nil {
+		return err
+	}
+	addr := g.adminAddr(number)
+	if p.admin, err = net.Listen("tcp", addr); err != nil {
+		return fmt.Errorf("listen for operators on %s: %w (choose another port with -admin_port)", addr, err)
+	}
+	return nil
+}
+
+func listen(host string, port int, what, flag string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s on port %d: %w (choose another port with %s)", what, port, err, flag)
+	}
+	return ln, nil
+}
+
+func port(ln net.Listener) string {
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// startEtcd returns etcd's addresses; without any it starts the embedded one.
+func (p *process) startEtcd(ctx context.Context) ([]string, error) {
+	c := &p.config.Project
+	if len(c.EtcdAddr) > 0 {
+		return c.EtcdAddr, nil
+	}
+	server, err := embedded.Start(ctx, embedded.Config{Addr: c.Etcd.Embedded.Addr, Dir: c.Etcd.Embedded.Dir, Log: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("%w (-etcd_addr names an etcd that already runs)", err)
+	}
+	p.etcd = server
+	p.log.Info("embedded etcd started", "addr", server.Addr(), "dir", c.Etcd.Embedded.Dir)
+	return []string{server.Addr()}, nil
+}
+
+// assemble makes the parts that hold no port.
+func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
+	c := p.config
+	keys, err := c.Project.Keys()
+	if err != nil {
+		return err
+	}
+	if weak := keys.Weak(); weak != "" {
+		p.log.Warn("the call-service key is weak", "err", weak)
+	}
+	routes, err := route.New(c.Gateway.Prefix, c.Services)
+	if err != nil {
+		return err
+	}
+	if p.reporter, err = c.Project.Reporter(p.log); err != nil {
+		return err
+	}
+	rc, err := c.Project.EtcdConfig(addrs, p.log)
+	if err != nil {
+		return err
+	}
+	if p.registry, err = etcd.Open(rc); err != nil {
+		return err
+	}
+	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
+	p.gateway, err = gateway.New(gateway.Config{
+		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.registry, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter,
+		Tracer: trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
+	})
+	if err != nil {
+		return err
+	}
+	tracer, err := trace.NewZipkinTracer(serviceName, local, c.Project.Zipkin.SampleRate, p.reporter)
+	if err != nil {
+		return err
+	}
+	p.grpc = rpc.NewServer(keys, tracer, p.log)
+	p.ops = &http.Server{
+		Handler: p.gateway.AdminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// run runs all parts until ctx is done or one of them fails, then stops them in order: whoever sends
+// requests is told, requests in flight finish, and only then what they need goes away.
+func (p *process) run(ctx context.Context) error {
+	defer p.close()
+	background, stopBackground := context.WithCancel(context.Background())
+	defer stopBackground()
+	back, background := errgroup.WithContext(background)
+	back.Go(func() error { return p.gateway.Run(background) })
+	back.Go(func() error { return ended(background, p.registry.Run(background)) })
+	back.Go(func() error { return ended(background, p.registry.Watch(background, p.gateway.Apply)) })
+	if p.reporter != nil {
+		back.Go(func() error { return p.reporter.Run(background) })
+	}
+	if p.etcd != nil {
+		back.Go(func() error { return p.watchEtcd(background) })
+	}
+
+	front, stopping := errgroup.WithContext(ctx)
+	front.Go(func() error { return p.gateway.Serve(p.http) })
+	front.Go(func() error { return p.grpc.Serve(p.rpc) })
+	front.Go(func() error { return served(p.ops.Serve(p.admin)) })
+	front.Go(func() error {
+		select { // a part in the background failed: stop
+		case <-background.Done():
+			return context.Cause(background)
+		case <-stopping.Done():
+			return nil
+		}
+	})
+	p.log.Info("Http Listen on port: "+port(p.http), "service", serviceName)
+	p.log.Info("Rpc Listen on port: " + port(p.rpc))
+	p.log.Info("Admin Listen on: " + p.admin.Addr().String())
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		p.publish(stopping)
+	}()
+
+	<-stopping.Done()
+	<-published
+	p.log.Info("stopping")
+	stopErr := p.stop()
+	err := front.Wait()
+	stopBackground()
+	if backErr := back.Wait(); err == nil {
+		err = backErr
+	}
+	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = stopErr
+	}
+	if err == nil {
+		p.log.Info("stopped")
+	}
+	return err
+}
+
+// ended turns the end that was asked for into none.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// watchEtcd ends the gateway when the etcd inside it fails.
+func (p *process) watchEtcd(ctx context.Context) error {
+	select {
+	case err := <-p.etcd.Err():
+		return fmt.Errorf("embedded etcd: %w", err)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// publish registers the gateway. When etcd is away it stays wanted and is made up for by Run.
+func (p *process) publish(ctx context.Context) {
+	if err := p.registry.Publish(ctx, p.node); err != nil && ctx.Err() == nil {
+		p.log.Error("publish gateway", "node", p.node.ID(), "err", err)
+	}
+}
+
+// stop stops what serves others. The error is that of requests that had to be cut off.
+func (p *process) stop() error {
+	p.gateway.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	if err := p.registry.Withdraw(ctx, p.node); err != nil {
+		p.log.Warn("the gateway's key stays in etcd until its lease ends", "err", err)
+	}
+	cancel()
+	err := p.gateway.Shutdown(context.Background())
+	p.grpc.Stop() // health and reflection only: nothing to wait for
+	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if p.ops.Shutdown(ctx) != nil {
+		p.ops.Close()
+	}
+	return err
+}
+
+// close gives back what prepare took. The parts that were started have ended.
+func (p *process) close() {
+	for _, ln := range []net.Listener{p.http, p.rpc, p.admin} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	if p.reporter != nil {
+		p.reporter.Close()
+	}
+	if p.registry != nil {
+		p.registry.Close()
+	}
+	if p.etcd != nil {
+		if err := p.etcd.Close(); err != nil {
+			p.log.Error("close embedded etcd", "err", err)
+		}
+	}
+}
