@@ -168,6 +168,9 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
 	case endLate, endDrain:
+		if x.upload.active && !x.upload.read.Load() && !stale(c.nc) { // nothing came that a node could be slow to take
+			return &failure{ReasonClientTimeout, err}
+		}
 		return &failure{ReasonNodeTimeout, err}
 	case endClientGone:
 		return &failure{ReasonClientGone, err}
