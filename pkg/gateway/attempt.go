@@ -61,7 +61,7 @@ func (c *conn) takeBody(x *exchange) (err error) {
 
 // attempts tries one node after the other. A nil error means that a node's answer went to the client.
 func (c *conn) attempts(x *exchange, head []byte) error {
-	err := error(&failure{reason: ReasonNoNode})
+	err := errNoNode
 	repeats := 0
 	x.limit = c.gw.clock() + int64(x.answerTimeout())
 	for x.attempts < maxAttempts {
@@ -132,7 +132,7 @@ func (c *conn) connect(x *exchange, u *upstream) (*upstreamConn, error) {
 		if up == nil {
 			return u.dial(c.gw.base, c.gw.set.ConnectTimeout)
 		}
-		if x.whole && x.idempotent() || !stale(up.nc) {
+		if x.whole && x.idempotent() || !up.probe.readable() {
 			return up, nil
 		}
 		up.nc.Close()
@@ -168,7 +168,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
 	case endLate, endDrain:
-		if x.upload.active && !x.upload.read.Load() && !stale(c.nc) { // nothing came that a node could be slow to take
+		if x.upload.active && !x.upload.read.Load() && !newProbe(c.nc).readable() { // nothing came that a node could be slow to take
 			return &failure{ReasonClientTimeout, err}
 		}
 		return &failure{ReasonNodeTimeout, err}
@@ -189,3 +189,5 @@ func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
 	}
 	up.nc.Close()
 }
+
+var errNoNode error = &failure{reason: ReasonNoNode}

@@ -9,49 +9,52 @@ import (
 
 // clientGone reports whether the peer of nc has closed its side, without taking a byte from it.
 func clientGone(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return true
-	}
-	gone := false
-	if err := rc.Control(func(fd uintptr) { gone = peekEnd(fd) }); err != nil {
-		return true
-	}
-	return gone
+	p := newProbe(nc)
+	return p != nil && p.events(unix.POLLRDHUP) != 0
 }
 
-// peekEnd reports whether the next read of fd would find the end or an error.
-func peekEnd(fd uintptr) bool {
-	var b [1]byte
-	n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	if err != nil {
-		return err != unix.EAGAIN && err != unix.EINTR
-	}
-	return n == 0
+// probe looks at what waits on a connection. It is made once a connection to a node, so that a look
+// allocates nothing.
+type probe struct {
+	raw  syscall.RawConn
+	look func(fd uintptr)
+	fds  [1]unix.PollFd
 }
 
-// stale reports whether an idle connection to a node must not be used: it has ended, or holds bytes
-// that nobody asked for.
-func stale(nc net.Conn) bool {
+func newProbe(nc net.Conn) *probe {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
-	rc, err := sc.SyscallConn()
+	raw, err := sc.SyscallConn()
 	if err != nil {
-		return true
+		return nil
 	}
-	usable := false
-	err = rc.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		usable = err == unix.EAGAIN
-	})
-	return err != nil || !usable
+	p := &probe{raw: raw}
+	p.look = func(fd uintptr) {
+		p.fds[0].Fd = int32(fd) //nolint:gosec // a file descriptor
+		for {
+			if _, err := unix.Poll(p.fds[:], 0); err != unix.EINTR {
+				return
+			}
+		}
+	}
+	return p
+}
+
+// events returns which of the wanted events, or failures, there are now.
+func (p *probe) events(wanted int16) int16 {
+	p.fds[0].Events, p.fds[0].Revents = wanted, 0
+	if p.raw.Control(p.look) != nil {
+		return unix.POLLERR
+	}
+	return p.fds[0].Revents
+}
+
+// readable reports whether the next read would not wait: there are bytes, the end or a failure. A nil
+// probe knows nothing and says false.
+func (p *probe) readable() bool {
+	return p != nil && p.events(unix.POLLIN|unix.POLLRDHUP) != 0
 }
 
 // transferred returns how many bytes the peer of nc has acknowledged and sent so far: it moves as long

@@ -7,8 +7,12 @@ import "net"
 // clientGone cannot look ahead on this system: a client that left is noticed when it is written to.
 func clientGone(net.Conn) bool { return false }
 
-// stale cannot look ahead on this system: a stale connection is noticed when it is used.
-func stale(net.Conn) bool { return false }
+// probe cannot look ahead on this system: a stale connection is noticed when it is used.
+type probe struct{}
+
+func newProbe(net.Conn) *probe { return nil }
+
+func (*probe) readable() bool { return false }
 
 // transferred is not known on this system.
 func transferred(net.Conn) uint64 { return 0 }

@@ -21,6 +21,7 @@ type upstream struct {
 // upstreamConn is one connection to a node. It is owned by one request, or idle.
 type upstreamConn struct {
 	nc    net.Conn
+	probe *probe
 	from  *upstream
 	fresh bool  // not used by a request before
 	since int64 // when it became idle, in the sweep's clock
@@ -112,5 +113,5 @@ func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamCo
 	if err != nil {
 		return nil, err
 	}
-	return &upstreamConn{nc: nc, from: u, fresh: true}, nil
+	return &upstreamConn{nc: nc, probe: newProbe(nc), from: u, fresh: true}, nil
 }

@@ -1,0 +1,137 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/route"
+	"github.com/goms-io/goms/pkg/trace"
+)
+
+// echoNode answers every head, and body of the given size behind it, with the same answer, without allocating.
+func echoNode(t testing.TB, answer string) string {
+	reply := []byte(answer)
+	return rawNode(t, func(c net.Conn, _ *bufio.Reader) {
+		buf := make([]byte, 8<<10)
+		have := 0
+		for {
+			n, err := c.Read(buf[have:])
+			if err != nil {
+				return
+			}
+			have += n
+			end := bytes.Index(buf[:have], crlf2)
+			if end < 0 || bytes.Contains(buf[:end], contentLength) && have < end+4+len(postBody) {
+				continue
+			}
+			have = 0
+			if _, err := c.Write(reply); err != nil {
+				return
+			}
+		}
+	})
+}
+
+var (
+	crlf2         = []byte("\r\n\r\n")
+	contentLength = []byte("Content-Length")
+)
+
+const (
+	postBody = `{"username":"test","password":"test"}`
+	get      = "GET /api/user/login?a=1&b=3 HTTP/1.1\r\nHost: gateway\r\nUser-Agent: test\r\nAccept: */*\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
+	post     = "POST /api/user/login HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n" + postBody
+	plain    = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+	chunked  = "HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 04:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+)
+
+// traced starts a gateway that traces every request.
+func traced(t testing.TB, addr string) *bench {
+	t.Helper()
+	routes, err := route.New("/api", route.Services{"user": {"login": {Path: "/login"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.NewCallKeys(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reporter, err := trace.NewReporter(trace.ReporterConfig{URL: "http://127.0.0.1:1/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := gateway.DefaultSettings()
+	settings.DrainDelay = 0
+	g, err := gateway.New(gateway.Config{Routes: routes, Keys: keys, Settings: settings, Reporter: reporter,
+		Tracer: trace.NewTracer(trace.Options{Service: "gateway", SampleRate: 1, Reporter: reporter})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Apply(registry.NewSnapshot(1, []registry.Node{registry.NewNode("user", addr, addr)}))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); g.Serve(ln) }()
+	t.Cleanup(func() { g.Shutdown(context.Background()); <-done; reporter.Close() })
+	return &bench{t: t, g: g, addr: ln.Addr().String()}
+}
+
+// TestSteadyStateAllocatesNothing counts the allocations of the whole process, the client and the node
+// included, which allocate nothing themselves.
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	for name, c := range map[string]struct{ request, answer, want string }{
+		"GET": {get, plain, "hello"}, "POST": {post, plain, "hello"}, "chunked answer": {get, chunked, "5\r\nhello\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := traced(t, echoNode(t, c.answer))
+			conn := b.dial()
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(time.Minute))
+			buf := make([]byte, 4<<10)
+			request, want := []byte(c.request), []byte(c.want)
+			round := func() {
+				if _, err := conn.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				n, err := conn.Read(buf)
+				if err != nil || !bytes.HasSuffix(buf[:n], want) {
+					t.Fatalf("answer %q %v", buf[:n], err)
+				}
+			}
+			for range 100 {
+				round()
+			}
+			if allocs := testing.AllocsPerRun(500, round); allocs != 0 {
+				t.Errorf("a request allocates %v times, want 0", allocs)
+			}
+		})
+	}
+}
+
+// BenchmarkProxy is one client connection in closed loop, with its node, all in this process.
+func BenchmarkProxy(b *testing.B) {
+	for name, request := range map[string]string{"GET": get, "POST": post} {
+		b.Run(name, func(b *testing.B) {
+			t := traced(b, echoNode(b, plain))
+			conn := t.dial()
+			defer conn.Close()
+			text, buf := []byte(request), make([]byte, 4<<10)
+			b.ReportAllocs()
+			for b.Loop() {
+				conn.Write(text)
+				if _, err := conn.Read(buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
