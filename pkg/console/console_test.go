@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ var at = time.Date(2021, 8, 10, 11, 8, 14, 999, time.Local)
 func record(log *slog.Logger, level slog.Level, msg string, args ...any) {
 	r := slog.NewRecord(at, level, msg, 0)
 	r.Add(args...)
-	_ = log.Handler().Handle(nil, r) //nolint:staticcheck // the handlers need no context
+	_ = log.Handler().Handle(context.Background(), r)
 }
 
 type bomb struct{}

@@ -238,7 +238,7 @@ func ExitCode(err error) int {
 		return 0
 	case is[*config.UsageError](err):
 		return ExitUsage
-	case is[config.Errors](err), is[*config.Error](err), is[*ConfigError](err):
+	case is[*config.Errors](err), is[*config.Error](err), is[*ConfigError](err):
 		return ExitConfig
 	}
 	return ExitFailure

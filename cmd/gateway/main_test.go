@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/config"
+	"github.com/goms-io/goms/pkg/project"
+)
+
+const key = "0123456789abcdef0123456789abcdef"
+
+// output is what a command printed. It may be read while the command runs.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func runFor(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out output
+	err := run(context.Background(), args, &out, &out)
+	return out.String(), err
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestConfigs holds the repository's example configuration to what it says of itself.
+func TestConfigs(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	out, err := runFor(t, "check", "-config", "../../configs")
+	if err != nil || out != "OK\n" {
+		t.Errorf("check = %q %v, want OK", out, err)
+	}
+	out, err = runFor(t, "config", "-config", "../../configs")
+	if err != nil || strings.Contains(out, key) || !strings.Contains(out, `callServiceKey: '***'`) && !strings.Contains(out, `callServiceKey: "***"`) {
+		t.Errorf("config = %v\n%s", err, out)
+	}
+}
+
+// TestCommentedDefaults uncomments every line of the examples that shows a default: the tree that comes
+// out must be the default tree.
+func TestCommentedDefaults(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	text, err := os.ReadFile("../../configs/gateway.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	example := regexp.MustCompile(`trustedProxies|clusterNetworks|adminPort`) // show no default
+	for line := range strings.Lines(string(text)) {
+		if m := regexp.MustCompile(`^  # ([a-zA-Z]+: .*)`).FindStringSubmatch(line); m != nil && !example.MatchString(line) {
+			line = "  " + m[1] + "\n"
+		}
+		lines = append(lines, line)
+	}
+	got, err := runFor(t, "config", "-config", write(t, "gateway.yml", strings.Join(lines, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := runFor(t, "config", "-config", write(t, "empty.yml", "projectName: goms\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("the comments of gateway.yml do not show the defaults:\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestBadConfiguration(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", "") // and back at the end
+	os.Unsetenv("GOMS_CALL_SERVICE_KEY")
+	f := func(text string, want ...string) {
+		t.Helper()
+		_, err := runFor(t, "check", "-config", write(t, "c.yml", text))
+		if project.ExitCode(err) != project.ExitConfig {
+			t.Errorf("%q: %v has exit code %d, want %d", text, err, project.ExitCode(err), project.ExitConfig)
+		}
+		for _, w := range want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: %v, want %q", text, err, w)
+			}
+		}
+	}
+	f("projectName: goms\n", "callServiceKey: no call-service key")
+	f("callServiceKey: "+key+"\nservises: {}\n", "c.yml:2: servises: unknown key", `did you mean "services"?`)
+	f("callServiceKey: "+key+"\nprojectName: a_b\n", "c.yml:2: projectName:")
+	f("callServiceKey: "+key+"\nservices:\n  user:\n    login: login\n", "c.yml:4: services.user.login")
+	f("callServiceKey: "+key+"\ngateway:\n  headTimeout: 10\n  maxBody: lots\n  prefix: api\n  httpPort: 70000\n", "c.yml:3: gateway.headTimeout", "c.yml:4: gateway.maxBody")
+	f("callServiceKey: "+key+"\ngateway:\n  prefix: api\n  httpPort: 70000\n  retries: 99\n", "c.yml:3: gateway.prefix", "c.yml:4: gateway.httpPort", "c.yml:5: gateway.retries")
+	f("callServiceKey: "+key+"\nzipkin: {sampleRate: 2}\nlogFormat: xml\n", "c.yml:2: zipkin.sampleRate", "c.yml:3: logFormat")
+	f("callServiceKey: ["+key+"\n", "c.yml:")
+}
+
+func TestUsage(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		_, err := runFor(t, args...)
+		if _, ok := errors.AsType[*config.UsageError](err); !ok || !strings.Contains(err.Error(), want) {
+			t.Errorf("run(%q) = %v, want a usage error with %q", args, err, want)
+		}
+		if code := project.ExitCode(err); code != project.ExitUsage {
+			t.Errorf("run(%q): exit code %d, want %d", args, code, project.ExitUsage)
+		}
+	}
+	f("-http_port", "-http_prot", "8080")
+	f(`did you mean "check"?`, "chek")
+	f("-http_port", "-http_port", "eighty")
+	f("unexpected argument", "-http_port", "8080", "more")
+	for _, args := range [][]string{{"-h"}, {"--help"}, {"check", "-h"}} {
+		out, err := runFor(t, args...)
+		if err != nil || !strings.Contains(out, "http_port") || !strings.Contains(out, "healthcheck") {
+			t.Errorf("run(%q) = %v %q, want the usage", args, err, out)
+		}
+	}
+}
+
+// TestServe runs a whole gateway in this process, with its own etcd, and stops it.
+func TestServe(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir := t.TempDir()
+	cfg := write(t, "c.yml", "etcd: {embedded: {addr: '127.0.0.1:0', dir: '"+filepath.Join(dir, "etcd")+"'}}\ngateway: {drainDelay: 0s}\nservices: {user: {login: /login}}\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	var out output
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-config", cfg, "--http-port=0", "-rpc_port", "0", "-admin_port=0"}, &out, &out)
+	}()
+	port := awaitLine(t, &out, done, `Http Listen on port: (\d+)`)
+	admin := awaitLine(t, &out, done, `Admin Listen on: (\S+)`)
+	awaitLine(t, &out, done, `registry read`)
+	for _, url := range []string{"http://127.0.0.1:" + port + "/readyz", "http://127.0.0.1:" + port + "/cluster", "http://" + admin + "/metrics", "http://" + admin + "/debug/pprof/"} {
+		res, err := client.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("GET %s = %d, want 200", url, res.StatusCode)
+		}
+	}
+	if _, err := runFor(t, "healthcheck", "-http_port", port); err != nil {
+		t.Errorf("healthcheck = %v", err)
+	}
+	// Another gateway on the same port names it and goes.
+	_, err := runFor(t, "-config", cfg, "-http_port", port, "-rpc_port", "0", "-admin_port", "0")
+	if err == nil || !strings.Contains(err.Error(), port) || project.ExitCode(err) != project.ExitFailure {
+		t.Errorf("second gateway = %v, want an error that names port %s", err, port)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("run() = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the gateway does not stop")
+	}
+	if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err != nil {
+		t.Errorf("the port is still in use: %v", err)
+	} else {
+		ln.Close()
+	}
+	if strings.Contains(out.String(), key) {
+		t.Error("the key is in the log")
+	}
+}
+
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// awaitLine waits until the pattern is in the output and returns its group, if it has one.
+func awaitLine(t *testing.T, out *output, done <-chan error, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if m := re.FindStringSubmatch(out.String()); m != nil {
+			return m[len(m)-1]
+		}
+		select {
+		case <-tick.C:
+		case err := <-done:
+			t.Fatalf("the gateway ended: %v\n%s", err, out.String())
+		case <-deadline:
+			t.Fatalf("no line like %q in\n%s", pattern, out.String())
+		}
+	}
+}
