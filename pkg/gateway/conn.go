@@ -26,11 +26,12 @@ type conn struct {
 }
 
 const (
-	readBuffer   = 4 << 10  // of a client connection, grows for large heads
-	answerBuffer = 16 << 10 // of an exchange
-	keepBuffer   = 64 << 10 // larger buffers are not kept
-	spliceAbove  = 64 << 10 // bytes still to come for which the kernel does the copying
-	maxInterim   = 20       // 1xx answers before the final one
+	readBuffer   = 4 << 10               // of a client connection, grows for large heads
+	answerBuffer = 16 << 10              // of an exchange
+	keepBuffer   = 64 << 10              // larger buffers are not kept
+	spliceAbove  = 64 << 10              // bytes still to come for which the kernel does the copying
+	maxInterim   = 20                    // 1xx answers before the final one
+	crossTime    = 50 * time.Millisecond // a request may be under way when its idle connection is closed
 	lingerTime   = 500 * time.Millisecond
 	lingerBytes  = 256 << 10
 )
@@ -73,16 +74,11 @@ func (c *conn) await(patience time.Duration) bool {
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseIdle)
 	n, err := c.nc.Read(c.buf)
-	c.phase.Store(phaseBusy)
-	if n == 0 && err != nil && c.ended() == endDrain {
+	if why := c.wake(); why == endDrain && err != nil {
 		// The gateway is stopping. A request may have crossed that decision: it is still served.
-		c.nc.SetDeadline(time.Now().Add(50 * time.Millisecond))
-		if n, err = c.nc.Read(c.buf); n > 0 {
-			c.nc.SetDeadline(time.Time{})
-			c.mu.Lock()
-			c.why = endNone
-			c.mu.Unlock()
-		}
+		c.nc.SetReadDeadline(time.Now().Add(crossTime))
+		n, _ = c.nc.Read(c.buf)
+		c.nc.SetReadDeadline(time.Time{})
 	}
 	c.w = n
 	return n > 0

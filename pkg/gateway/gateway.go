@@ -72,6 +72,7 @@ type Gateway struct {
 	date     atomic.Pointer[date]
 	now      atomic.Int64 // the sweep's clock
 	draining atomic.Bool
+	swept    []*conn // the sweep's own, kept for its memory
 
 	base   context.Context // ends when connections are given up
 	giveUp context.CancelFunc
@@ -242,15 +243,11 @@ func (g *Gateway) tick(now time.Time) {
 // sweep looks at every connection once.
 func (g *Gateway) sweep() {
 	now := g.clock()
-	g.mu.Lock()
-	conns := make([]*conn, 0, len(g.conns))
-	for c := range g.conns {
-		conns = append(conns, c)
-	}
-	g.mu.Unlock()
-	for _, c := range conns {
+	g.swept = g.snapshotConns(g.swept[:0])
+	for _, c := range g.swept {
 		c.check(now, g.set.BodyTimeout, g.set.StreamTimeout)
 	}
+	clear(g.swept)
 	if v := g.view.Load(); v != nil {
 		for _, pool := range v.pools {
 			for _, n := range pool.Nodes() {
@@ -376,7 +373,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		g.endConns(func(c *conn) bool { return c.phase.Load() == phaseIdle })
+		for _, c := range g.snapshotConns(nil) {
+			c.endIdle()
+		}
 		select {
 		case <-done:
 			g.closePools()
@@ -388,13 +387,16 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		break
 	}
 	g.giveUp()
-	cut := g.endConns(func(*conn) bool { return true })
+	late := g.snapshotConns(nil)
+	for _, c := range late {
+		c.end(endDrain)
+	}
 	<-done
 	g.closePools()
-	if cut == 0 {
+	if len(late) == 0 {
 		return nil
 	}
-	return fmt.Errorf("drain: %d connections were cut off after %s", cut, g.set.DrainTimeout)
+	return fmt.Errorf("drain: %d connections were cut off after %s", len(late), g.set.DrainTimeout)
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -428,20 +430,14 @@ func (g *Gateway) closeListeners() {
 	}
 }
 
-// endConns ends the wait of the connections that match and returns how many there were.
-func (g *Gateway) endConns(match func(*conn) bool) int {
+// snapshotConns appends the connections that are open now.
+func (g *Gateway) snapshotConns(list []*conn) []*conn {
 	g.mu.Lock()
-	var ending []*conn
+	defer g.mu.Unlock()
 	for c := range g.conns {
-		if match(c) {
-			ending = append(ending, c)
-		}
+		list = append(list, c)
 	}
-	g.mu.Unlock()
-	for _, c := range ending {
-		c.end(endDrain)
-	}
-	return len(ending)
+	return list
 }
 
 // closePools closes the idle connections to all nodes.

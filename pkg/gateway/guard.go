@@ -11,7 +11,8 @@ import (
 // when it may wait, and the gateway's sweep, ten times a second, ends the wait of those that are late.
 //
 // A wait ends by setting the deadline of the client's connection, and of the node's connection in use,
-// to the past. The deadlines are not set back (only in await, while draining): a connection that was ended is closed.
+// to the past. They are set back only where a request crosses the end of an idle connection (wake): any
+// other connection whose wait was ended is closed.
 type guard struct {
 	deadline atomic.Int64 // when to end the wait, in the sweep's clock; 0 never, expired when it has ended
 	phase    atomic.Int32
@@ -81,10 +82,14 @@ func (g *guard) ended() ending {
 
 var past = time.Unix(1, 0)
 
-// end ends whatever the connection waits for. The first reason stays.
+// end ends whatever the connection waits for. The first reason stays. A connection that moved on since
+// it was found late is left alone.
 func (g *guard) end(why ending) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if why == endLate && g.deadline.Load() != expired {
+		return
+	}
 	if g.why == endNone {
 		g.why = why
 	}
@@ -92,6 +97,31 @@ func (g *guard) end(why ending) {
 	if g.up != nil {
 		g.up.nc.SetDeadline(past)
 	}
+}
+
+// endIdle ends the wait for another request, because the gateway stops.
+func (g *guard) endIdle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.phase.Load() == phaseIdle && g.why == endNone {
+		g.why = endDrain
+		g.nc.SetDeadline(past)
+	}
+}
+
+// wake ends the idle phase. When the wait was ended at the same time, it returns why, and takes the end
+// back: the caller decides.
+func (g *guard) wake() ending {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.phase.Store(phaseBusy)
+	g.deadline.Store(0)
+	why := g.why
+	if why != endNone {
+		g.why = endNone
+		g.nc.SetDeadline(time.Time{})
+	}
+	return why
 }
 
 // endUpstream ends only what is waited for on the node's side.
