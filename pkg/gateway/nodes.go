@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"net/netip"
+
+	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/registry"
+)
+
+// view is one generation of nodes.
+type view struct {
+	snapshot registry.Snapshot
+	pools    map[string]*lb.Pool
+}
+
+// Apply takes in a whole set of nodes: pools are built, nodes that stay keep their connections and
+// figures, joins and leaves are printed. It fits registry's Watch.
+func (g *Gateway) Apply(snapshot registry.Snapshot) {
+	old := g.view.Load()
+	next := &view{snapshot: snapshot, pools: map[string]*lb.Pool{}}
+	if old != nil {
+		for name, pool := range old.pools {
+			next.pools[name] = pool
+		}
+	}
+	for nodes := snapshot.Nodes; len(nodes) > 0; {
+		of := snapshot.Of(nodes[0].Service)
+		g.applyService(next, of)
+		nodes = nodes[len(of):]
+	}
+	for name, pool := range next.pools {
+		if len(snapshot.Of(name)) == 0 {
+			pool.Update(nil) // kept for its figures
+		}
+	}
+	g.view.Store(next)
+	if old == nil {
+		g.log.Info("registry read", "nodes", len(snapshot.Nodes))
+		return
+	}
+	joined, left := registry.Diff(old.snapshot, snapshot)
+	g.announce("join", joined)
+	g.announce("leave", left)
+}
+
+func (g *Gateway) applyService(v *view, nodes []registry.Node) {
+	pool := v.pools[nodes[0].Service]
+	if pool == nil {
+		pool = lb.NewPool(nodes[0].Service, lb.Options{NewData: newUpstream, DropData: dropUpstream})
+		v.pools[nodes[0].Service] = pool
+	}
+	specs := make([]lb.Spec, len(nodes))
+	for i, n := range nodes {
+		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining}
+	}
+	pool.Update(specs)
+	for _, n := range pool.Nodes() {
+		if n.Draining() {
+			n.Data.(*upstream).drop() //nolint:forcetypeassert // see newUpstream
+		}
+	}
+}
+
+func newUpstream(n *lb.Node) any {
+	u := &upstream{addr: n.Addr()}
+	u.remote, _ = netip.ParseAddrPort(u.addr) // a host name has no address to report
+	return u
+}
+
+func dropUpstream(data any) { data.(*upstream).leave() } //nolint:forcetypeassert // see newUpstream
+
+func (g *Gateway) announce(what string, nodes []registry.Node) {
+	for _, n := range nodes {
+		if n.Service == g.self.Service && n.ID() == g.self.ID() {
+			continue
+		}
+		g.log.Info(what, "service", n.Service, "node", n.ID())
+	}
+}

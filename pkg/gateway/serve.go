@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Serve accepts connections on ln until Shutdown, and then returns nil. It closes ln.
+func (g *Gateway) Serve(ln net.Listener) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return ln.Close()
+	}
+	g.listeners[ln] = struct{}{}
+	g.mu.Unlock()
+	defer ln.Close()
+	pause := time.Duration(0)
+	for {
+		if !g.waitForRoom() {
+			return nil
+		}
+		nc, err := ln.Accept()
+		if err == nil {
+			pause = 0
+			g.start(nc)
+			continue
+		}
+		if g.stopped() {
+			return nil
+		}
+		if !temporary(err) {
+			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
+		}
+		if pause == 0 {
+			g.log.Warn("accepting connections is held up", "addr", ln.Addr().String(), "err", err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		select {
+		case <-time.After(pause):
+		case <-g.base.Done():
+		}
+	}
+}
+
+// temporary reports whether an error of accept passes: too many files, a client that left early.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary() && !errors.Is(err, net.ErrClosed)
+}
+
+// waitForRoom waits until another connection may be accepted; false means that none will be.
+func (g *Gateway) waitForRoom() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.conns) >= g.set.MaxConnections && !g.closed {
+		g.metrics.full.Add(1)
+		g.room.Wait()
+	}
+	return !g.closed
+}
+
+func (g *Gateway) stopped() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+func (g *Gateway) start(nc net.Conn) {
+	c := newConn(g, nc)
+	g.mu.Lock()
+	g.conns[c] = struct{}{}
+	g.serving.Add(1)
+	g.mu.Unlock()
+	go g.serveConn(c)
+}
+
+func (g *Gateway) serveConn(c *conn) {
+	defer g.serving.Done()
+	c.serve()
+	g.mu.Lock()
+	delete(g.conns, c)
+	g.room.Signal()
+	g.mu.Unlock()
+}
+
+// Drain begins to stop: /readyz answers 503 and every answer ends its connection. It may be called
+// more than once.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Shutdown drains, waits for the configured delay so that whoever sends requests has noticed, stops
+// accepting, and waits for the requests in flight: until the configured time is over or ctx is done,
+// when the rest is cut off. The error says how many were.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.Drain()
+	wait(ctx, g.set.DrainDelay)
+	g.closeListeners()
+	limit, cancel := context.WithTimeout(ctx, g.set.DrainTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		g.serving.Wait()
+		close(done)
+	}()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		for _, c := range g.snapshotConns(nil) {
+			c.endIdle()
+		}
+		select {
+		case <-done:
+			g.closePools()
+			return nil
+		case <-poll.C:
+			continue
+		case <-limit.Done():
+		}
+		break
+	}
+	g.giveUp()
+	late := g.snapshotConns(nil)
+	for _, c := range late {
+		c.end(endDrain)
+	}
+	<-done
+	g.closePools()
+	if len(late) == 0 {
+		return nil
+	}
+	return fmt.Errorf("drain: %d connections were cut off after %s", len(late), g.set.DrainTimeout)
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// closeListeners takes what waits in the backlogs, then closes them.
+func (g *Gateway) closeListeners() {
+	g.mu.Lock()
+	listeners := g.listeners
+	g.listeners = map[net.Listener]struct{}{}
+	g.closed = true
+	g.room.Broadcast()
+	g.mu.Unlock()
+	for ln := range listeners {
+		if d, ok := ln.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
+			for {
+				nc, err := ln.Accept()
+				if err != nil {
+					break
+				}
+				g.start(nc)
+			}
+		}
+		ln.Close()
+	}
+}
+
+// snapshotConns appends the connections that are open now.
+func (g *Gateway) snapshotConns(list []*conn) []*conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// closePools closes the idle connections to all nodes.
+func (g *Gateway) closePools() {
+	if v := g.view.Load(); v != nil {
+		for _, pool := range v.pools {
+			pool.Update(nil)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// date is the Date field of the current second.
+type date struct {
+	unix int64
+	line []byte
+}
+
+// sweepInterval is how exactly times are kept.
+const sweepInterval = 100 * time.Millisecond
+
+// Run keeps the gateway's times until ctx is done: without it nothing ever times out.
+func (g *Gateway) Run(ctx context.Context) error {
+	t := time.NewTicker(sweepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-t.C:
+			g.tick(now)
+			g.sweep()
+		}
+	}
+}
+
+// clock is the time in nanoseconds as of the last tick.
+func (g *Gateway) clock() int64 { return g.now.Load() }
+
+var clockStart = time.Now()
+
+func (g *Gateway) tick(now time.Time) {
+	g.now.Store(int64(time.Since(clockStart)) + 1)
+	if d := g.date.Load(); d == nil || d.unix != now.Unix() {
+		g.date.Store(&date{now.Unix(), []byte("Date: " + now.UTC().Format(http.TimeFormat) + "\r\n")})
+	}
+}
+
+// sweep looks at every connection once.
+func (g *Gateway) sweep() {
+	now := g.clock()
+	g.swept = g.snapshotConns(g.swept[:0])
+	for _, c := range g.swept {
+		c.check(now, g.set.BodyTimeout, g.set.StreamTimeout)
+	}
+	clear(g.swept)
+	if v := g.view.Load(); v != nil {
+		for _, pool := range v.pools {
+			for _, n := range pool.Nodes() {
+				n.Data.(*upstream).expire(now - int64(g.set.UpstreamIdleTimeout)) //nolint:forcetypeassert // see newUpstream
+			}
+		}
+	}
+}
