@@ -1,0 +1,366 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/openzipkin/zipkin-go"
+	"github.com/openzipkin/zipkin-go/model"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/trace"
+)
+
+const (
+	// DefaultCallTimeout bounds a Call whose context has no deadline.
+	DefaultCallTimeout = 10 * time.Second
+	// MaxAnswer is the largest body in bytes that Call returns.
+	MaxAnswer = 10 << 20
+
+	maxAttempts   = 3
+	maxErrorBody  = 64 << 10    // of an answer kept in a StatusError
+	firstSnapshot = time.Second // a call waits for the registry's first word
+)
+
+// The ways a Call fails before it reaches a node. They come wrapped: compare with
+// errors.Is.
+var (
+	ErrNoService = errors.New("no such service in the configuration")
+	ErrNoAction  = errors.New("no such action of the service in the configuration")
+	ErrNoNode    = errors.New("no node of the service")
+	// ErrTooLarge means an answer of more than MaxAnswer bytes.
+	ErrTooLarge = errors.New("answer is too large")
+)
+
+// StatusError is an answer of 400 and above.
+type StatusError struct {
+	Service, Action string
+	Code            int
+	Header          http.Header
+	Body            []byte // at most 64 KiB
+}
+
+// Error names the service, the action and the status; the body is not in it.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("call %s/%s: status %d", e.Service, e.Action, e.Code)
+}
+
+// FailureError is an envelope with status false in an answer below 400.
+type FailureError struct {
+	Code int
+	Msg  string
+}
+
+// Error returns code and message of the envelope.
+func (e *FailureError) Error() string { return fmt.Sprintf("answer has code %d: %s", e.Code, e.Msg) }
+
+// Request is what Call sends. The zero value, or nil, is a GET.
+type Request struct {
+	Method string      // "" = GET, with a body POST
+	Query  url.Values  // nil = none
+	Header http.Header // nil = none; the call-service key, the trace and what concerns the connection are the SDK's
+	Body   io.Reader   // nil = none. Only in-memory readers can be sent to a second node
+	JSON   any         // a body to be sent as JSON; not together with Body
+}
+
+// Response is an answer below 400. Redirects are not followed.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte // all of it, at most MaxAnswer
+}
+
+// Decode unpacks the envelope: its data goes to v (nil = not wanted). An envelope
+// with status false is a *FailureError.
+func (r *Response) Decode(v any) error {
+	var e struct {
+		Code   int             `json:"code"`
+		Msg    string          `json:"msg"`
+		Data   json.RawMessage `json:"data"`
+		Status *bool           `json:"status"`
+	}
+	if err := json.Unmarshal(r.Body, &e); err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	if e.Status != nil && !*e.Status {
+		return &FailureError{Code: e.Code, Msg: e.Msg}
+	}
+	if v == nil || len(e.Data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(e.Data, v); err != nil {
+		return fmt.Errorf("decode data of answer: %w", err)
+	}
+	return nil
+}
+
+// Call sends a request to one live node of a service, at the path the configuration
+// gives the action, with the call-service key and the trace of ctx (a *gin.Context
+// will do). Without a deadline in ctx it takes 10 s at most.
+//
+// It tries another node when a connection could not be made, or when a reused
+// connection closed before a byte of the answer and the method is idempotent; so
+// nothing is done twice that must not be.
+//
+// Errors are ErrNoService, ErrNoAction, ErrNoNode, ErrTooLarge, *StatusError for an
+// answer of 400 and above, the context's, or the network's, wrapped.
+func (s *Service) Call(ctx context.Context, service, action string, req *Request) (*Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.callTimeout(ctx))
+	defer cancel()
+	c, err := s.newCall(ctx, service, action, req)
+	if err != nil {
+		return nil, fmt.Errorf("call %s/%s: %w", service, action, err)
+	}
+	resp, err := c.run(ctx)
+	if err != nil {
+		if is[*StatusError](err) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("call %s/%s: %w", service, action, err)
+	}
+	return resp, nil
+}
+
+// callTimeout leaves a deadline of ctx alone.
+func (s *Service) callTimeout(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	return DefaultCallTimeout
+}
+
+// call is one Call: the request as it goes to any node.
+type call struct {
+	s               *Service
+	service, action string
+	pool            *lb.Pool
+	method          string
+	url             url.URL
+	header          http.Header
+	body            *replay
+}
+
+func (s *Service) newCall(ctx context.Context, service, action string, req *Request) (*call, error) {
+	actions, ok := s.config.Services[service]
+	if !ok {
+		return nil, ErrNoService
+	}
+	a, ok := actions[action]
+	if !ok {
+		return nil, ErrNoAction
+	}
+	if req == nil {
+		req = &Request{}
+	}
+	c := &call{s: s, service: service, action: action, method: req.Method,
+		url: url.URL{Scheme: "http", Path: a.Path, RawQuery: req.Query.Encode()}}
+	if err := c.setBody(req); err != nil {
+		return nil, err
+	}
+	c.setHeader(ctx, req)
+	if c.pool = s.nodes.pool(service); c.pool == nil {
+		first, cancel := context.WithTimeout(ctx, firstSnapshot)
+		defer cancel()
+		_ = s.nodes.wait(first) // without a snapshot there is no node, which is said
+		if c.pool = s.nodes.pool(service); c.pool == nil {
+			return nil, ErrNoNode
+		}
+	}
+	return c, nil
+}
+
+func (c *call) setBody(req *Request) error {
+	r := req.Body
+	if req.JSON != nil {
+		if req.Body != nil {
+			return errors.New("request has both Body and JSON")
+		}
+		data, err := json.Marshal(req.JSON)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		r = bytes.NewReader(data)
+	}
+	c.body = newReplay(r)
+	if c.method == "" {
+		c.method = http.MethodGet
+		if r != nil {
+			c.method = http.MethodPost
+		}
+	}
+	return nil
+}
+
+// setHeader takes the caller's headers but for those we vouch for, then sets ours.
+func (c *call) setHeader(ctx context.Context, req *Request) {
+	c.header = req.Header.Clone()
+	if c.header == nil {
+		c.header = http.Header{}
+	}
+	for _, names := range c.header.Values("Connection") {
+		for name := range splitTokens(names) {
+			c.header.Del(name)
+		}
+	}
+	for _, name := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Content-Length", "Host"} {
+		c.header.Del(name)
+	}
+	stripKey(c.header)
+	stripTrace(c.header)
+	if req.JSON != nil && c.header.Get("Content-Type") == "" {
+		c.header.Set("Content-Type", "application/json")
+	}
+	if c.header.Get("User-Agent") == "" {
+		c.header.Set("User-Agent", "goms/"+c.s.name)
+	}
+	if rec := recordOf(ctx); rec != nil && rec.requestID != "" && c.header.Get(requestIDHeader) == "" {
+		c.header.Set(requestIDHeader, rec.requestID)
+	}
+}
+
+// run tries nodes until one answers or there is no point.
+func (c *call) run(ctx context.Context) (*Response, error) {
+	var tried []*lb.Node
+	var last error
+	for attempt := 1; ; attempt++ {
+		node := c.pool.Pick(tried)
+		if node == nil {
+			if last == nil {
+				last = ErrNoNode
+			}
+			return nil, last
+		}
+		resp, retry, err := c.try(ctx, node, attempt)
+		if err == nil || !retry || attempt == maxAttempts || ctx.Err() != nil {
+			return resp, err
+		}
+		tried, last = append(tried, node), err
+	}
+}
+
+// try is one attempt, and its span. It reports whether another node may be tried.
+func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Response, retry bool, err error) {
+	span, ctx := c.s.tracer.StartSpanFromContext(ctx, methodName(c.method)+" "+c.url.Path, zipkin.Kind(model.Client),
+		zipkin.RemoteEndpoint(&model.Endpoint{ServiceName: c.service}))
+	defer span.Finish()
+	span.Tag("http.method", methodName(c.method))
+	span.Tag("http.route", c.url.Path)
+	if attempt > 1 {
+		span.Tag("attempt", strconv.Itoa(attempt))
+	}
+	node.Begin()
+	defer node.End()
+
+	var w wire
+	answer, err := c.s.upstream.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, span))
+	if err != nil {
+		span.Tag("error", reasonOf(ctx, err))
+		return nil, c.failed(ctx, node, &w, err), fmt.Errorf("node %s: %w", node.ID(), err)
+	}
+	c.pool.Succeeded(node)
+	defer c.pool.Done(node)
+	span.Tag("http.status_code", strconv.Itoa(answer.StatusCode))
+	resp, err = c.read(answer)
+	if err != nil {
+		span.Tag("error", "answer")
+	}
+	return resp, false, err
+}
+
+// request builds the request of one attempt. A Transport takes it as it is: no
+// redirects, no cookies, no proxy.
+func (c *call) request(ctx context.Context, node *lb.Node, span zipkin.Span) *http.Request {
+	u := c.url
+	u.Host = node.Addr()
+	r := (&http.Request{Method: c.method, URL: &u, Host: u.Host, Header: c.header.Clone(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	c.body.attach(r)
+	trace.FromZipkin(span.Context()).Inject(r.Header.Set)
+	r.Header.Set(auth.CallKeyHeader, c.s.keys.Current())
+	return r
+}
+
+// failed reports the outcome of a connection to the pool and decides on another try.
+func (c *call) failed(ctx context.Context, node *lb.Node, w *wire, err error) (retry bool) {
+	if ctx.Err() != nil {
+		return false // ours or the caller's impatience, not the node's fault
+	}
+	if is[*dialError](err) {
+		c.pool.Failed(node)
+		return c.body.again()
+	}
+	if w.answered.Load() {
+		return false
+	}
+	c.pool.Failed(node)
+	return w.reused.Load() && idempotent(c.method) && c.body.inMem
+}
+
+// read takes the answer in, and turns a bad status into an error.
+func (c *call) read(answer *http.Response) (*Response, error) {
+	defer answer.Body.Close()
+	limit := int64(MaxAnswer)
+	bad := answer.StatusCode >= http.StatusBadRequest
+	if bad {
+		limit = maxErrorBody
+	}
+	data, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
+	tooLarge := int64(len(data)) > limit
+	if bad {
+		// A truncated or broken body does not change what the node said.
+		return nil, &StatusError{Service: c.service, Action: c.action, Code: answer.StatusCode,
+			Header: answer.Header, Body: data[:min(int64(len(data)), limit)]}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	if tooLarge {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return &Response{Status: answer.StatusCode, Header: answer.Header, Body: data}, nil
+}
+
+// wire is what a connection tells of one attempt.
+type wire struct{ reused, answered atomic.Bool }
+
+func (w *wire) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:              func(i httptrace.GotConnInfo) { w.reused.Store(i.Reused) },
+		GotFirstResponseByte: func() { w.answered.Store(true) },
+	}
+}
+
+func idempotent(method string) bool {
+	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete}, method)
+}
+
+// reasonOf is a short word for a span.
+func reasonOf(ctx context.Context, err error) string {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "timeout"
+	case ctx.Err() != nil:
+		return "canceled"
+	case is[*dialError](err):
+		return "dial"
+	}
+	return "connection"
+}
+
+// unavailable makes an error gRPC callers understand.
+func unavailable(err error) error { return status.Error(codes.Unavailable, err.Error()) }

@@ -1,0 +1,215 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/rpc"
+)
+
+// discovery is what a node knows of the others: a pool of HTTP addresses for each
+// service, and the gRPC connections that were asked for.
+type discovery struct {
+	log  *slog.Logger
+	dial func(service string) (*rpc.Conn, error)
+
+	pools atomic.Pointer[map[string]*lb.Pool] // swapped whole; pools stay
+	known chan struct{}                       // closed at the first snapshot
+
+	mu       sync.Mutex // guards what follows
+	self     registry.Node
+	snapshot registry.Snapshot
+	conns    map[string]*rpc.Conn
+	closed   bool
+}
+
+func newDiscovery(log *slog.Logger, dial func(string) (*rpc.Conn, error)) *discovery {
+	d := &discovery{log: log, dial: dial, known: make(chan struct{}), conns: map[string]*rpc.Conn{}}
+	d.pools.Store(&map[string]*lb.Pool{})
+	return d
+}
+
+// apply takes a snapshot; the watch calls it, one at a time.
+func (d *discovery) apply(s registry.Snapshot) {
+	d.updatePools(s)
+	old, self := d.swap(s)
+	select {
+	case <-d.known:
+	default:
+		close(d.known) // who is there at the start did not join
+		return
+	}
+	joined, left := registry.Diff(old, s)
+	d.tell("join", joined, self)
+	d.tell("leave", left, self)
+}
+
+func (d *discovery) tell(what string, nodes []registry.Node, self registry.Node) {
+	for _, n := range nodes {
+		if n.Service != self.Service || n.ID() != self.ID() {
+			d.log.Info(what, "service", n.Service, "node", n.ID())
+		}
+	}
+}
+
+func (d *discovery) updatePools(s registry.Snapshot) {
+	old := *d.pools.Load()
+	services := map[string][]lb.Spec{}
+	for name := range old {
+		services[name] = nil
+	}
+	for _, n := range s.Nodes {
+		services[n.Service] = append(services[n.Service],
+			lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining})
+	}
+	pools := maps.Clone(old)
+	for name, specs := range services {
+		if pools[name] == nil {
+			pools[name] = lb.NewPool(name, lb.Options{})
+		}
+		pools[name].Update(specs)
+	}
+	d.pools.Store(&pools)
+}
+
+// swap keeps s and hands it to the gRPC connections. That is done under the lock so
+// that a connection made meanwhile is not left with an older set; it only passes
+// values on.
+func (d *discovery) swap(s registry.Snapshot) (old registry.Snapshot, self registry.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, d.snapshot = d.snapshot, s
+	for service, conn := range d.conns {
+		conn.Update(targets(s.Of(service)))
+	}
+	return old, d.self
+}
+
+// targets leaves out nodes that drain, unless there are no others: they still serve.
+func targets(nodes []registry.Node) []rpc.Target {
+	var live, draining []rpc.Target
+	for _, n := range nodes {
+		t := rpc.Target{Addr: n.RPCAddr, Weight: n.Weight}
+		switch {
+		case n.Weight < 1:
+		case n.State == registry.Draining:
+			draining = append(draining, t)
+		default:
+			live = append(live, t)
+		}
+	}
+	if len(live) == 0 {
+		return draining
+	}
+	return live
+}
+
+func (d *discovery) setSelf(n registry.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.self = n
+}
+
+func (d *discovery) of(service string) []registry.Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.snapshot.Of(service)
+}
+
+// pool returns the pool of a service, nil when no node of it was ever seen.
+func (d *discovery) pool(service string) *lb.Pool { return (*d.pools.Load())[service] }
+
+// wait returns when the first snapshot is there, else the context's error.
+func (d *discovery) wait(ctx context.Context) error {
+	select {
+	case <-d.known:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// conn returns the gRPC connection to a service, the same one each time.
+func (d *discovery) conn(service string) (*rpc.Conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, fmt.Errorf("dial service %q: the node has stopped", service)
+	}
+	if c := d.conns[service]; c != nil {
+		return c, nil
+	}
+	c, err := d.dial(service)
+	if err != nil {
+		return nil, err
+	}
+	c.Update(targets(d.snapshot.Of(service)))
+	d.conns[service] = c
+	return c, nil
+}
+
+func (d *discovery) close() {
+	d.mu.Lock()
+	conns := d.conns
+	d.conns, d.closed = nil, true
+	d.mu.Unlock()
+	for _, c := range conns {
+		// Close fails only when called twice.
+		_ = c.Close()
+	}
+}
+
+// Dial returns a connection to the nodes of another service for generated gRPC
+// clients. It carries the call-service key and the trace, spreads calls over the
+// live nodes by weight, and gives unary calls without a deadline 10 s. It may be
+// used in the setup function to make clients; calls work once the node runs. While
+// the service has no node, calls end at once with codes.Unavailable. The node closes
+// it.
+func (s *Service) Dial(service string) grpc.ClientConnInterface {
+	return dialed{d: s.nodes, service: service}
+}
+
+// dialed finds the connection when it is used.
+type dialed struct {
+	d       *discovery
+	service string
+}
+
+// Invoke makes a unary call.
+func (c dialed) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	conn, err := c.ready(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Invoke(ctx, method, args, reply, opts...)
+}
+
+// NewStream opens a stream.
+func (c dialed) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	conn, err := c.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return conn.NewStream(ctx, desc, method, opts...)
+}
+
+// ready waits, a little, for the first snapshot: a node may be called before it has
+// heard of the others.
+func (c dialed) ready(ctx context.Context) (*rpc.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstSnapshot)
+	defer cancel()
+	_ = c.d.wait(ctx) // without a snapshot the call fails and says so
+	conn, err := c.d.conn(c.service)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return conn, nil
+}
