@@ -13,7 +13,7 @@
 // Ports: HTTP (8080) takes the clients' requests; gRPC (8180) wants the call-service key; the admin
 // port (HTTP port + 200, loopback only) serves /metrics, /debug/pprof/, /log-level and /cluster.
 //
-// Signals: SIGTERM and SIGINT drain and exit 0; a second one exits 1 at once. Exit codes: 0 done, 1 it
+// Signals: SIGTERM and SIGINT drain and exit 0; a second one, half a second later or more, exits 1 at once. Exit codes: 0 done, 1 it
 // could not start or broke, 2 wrong command line, 3 invalid configuration.
 package main
 
@@ -21,8 +21,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/goms-io/goms/pkg/project"
 )
@@ -31,22 +29,10 @@ import (
 var version = "devel"
 
 func main() {
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go stopOnSignal(signals, stop)
+	ctx := project.UntilSignal(context.Background())
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(project.ExitCode(err))
-}
-
-// stopOnSignal lives as long as the process.
-func stopOnSignal(signals <-chan os.Signal, stop context.CancelFunc) {
-	<-signals
-	stop()
-	<-signals
-	fmt.Fprintln(os.Stderr, "stop forced by a second signal")
-	os.Exit(project.ExitFailure)
 }

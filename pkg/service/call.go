@@ -364,3 +364,8 @@ func reasonOf(ctx context.Context, err error) string {
 
 // unavailable makes an error gRPC callers understand.
 func unavailable(err error) error { return status.Error(codes.Unavailable, err.Error()) }
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}

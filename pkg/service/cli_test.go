@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/service"
 )
@@ -45,7 +46,7 @@ func runArgs(t *testing.T, env map[string]string, stop func(*service.Service), a
 		}()
 		return nil
 	})
-	return result{service.ExitCode(err), err, stdout.String(), stderr.String()}
+	return result{project.ExitCode(err), err, stdout.String(), stderr.String()}
 }
 
 func TestCommandLine(t *testing.T) {

@@ -1,21 +1,13 @@
 package service
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goms-io/goms/pkg/auth"
-	"github.com/goms-io/goms/pkg/config"
-	"github.com/goms-io/goms/pkg/registry"
-	"github.com/goms-io/goms/pkg/registry/etcd"
+	"github.com/goms-io/goms/pkg/project"
 )
 
 // The defaults of a node's addresses.
@@ -28,41 +20,8 @@ const (
 // Config is the configuration of a project, as nodes read it: one YAML tree, in one
 // file or a directory, shared by gateways and services. Make one with DefaultConfig.
 type Config struct {
-	// ProjectName is the name of the project all services belong to, "goms" by
-	// default. It holds no '_'.
-	ProjectName string `yaml:"projectName"`
-
-	// CallServiceKey is the key that callers of a node must show. One is required,
-	// here or in CallServiceKeyFile. The Old pair is a second key that is accepted
-	// while keys are being changed, and never sent.
-	CallServiceKey        string `yaml:"callServiceKey" secret:"true"`
-	CallServiceKeyFile    string `yaml:"callServiceKeyFile"`
-	CallServiceKeyOld     string `yaml:"callServiceKeyOld" secret:"true"`
-	CallServiceKeyOldFile string `yaml:"callServiceKeyOldFile"`
-
-	// EtcdAddr are the addresses of etcd, "127.0.0.1:2379" by default.
-	EtcdAddr []string `yaml:"etcdAddr" split:"addrs"`
-	// Etcd is the rest of what is needed to talk to etcd.
-	Etcd Etcd `yaml:"etcd" open:"true"`
-
-	// ZipkinAddr is the URL spans are posted to, as in
-	// http://127.0.0.1:9411/api/v2/spans; "" = nowhere.
-	ZipkinAddr string `yaml:"zipkinAddr"`
-	// Zipkin holds the settings of tracing.
-	Zipkin Zipkin `yaml:"zipkin"`
-
-	// RedisAddr, EsAddr and AmqpAddr are for the program: the SDK does not use them.
-	// They may hold credentials.
-	RedisAddr string `yaml:"redisAddr" secret:"true"`
-	EsAddr    string `yaml:"esAddr" secret:"true"`
-	AmqpAddr  string `yaml:"amqpAddr" secret:"true"`
-
-	// AdvertiseHost is the host under which others reach this node; "" = the address
-	// of the interface that routes to etcd.
-	AdvertiseHost string `yaml:"advertiseHost"`
-	// LogFormat is "text" or "json"; LogLevel "debug", "info", "warn" or "error".
-	LogFormat string `yaml:"logFormat"`
-	LogLevel  string `yaml:"logLevel"`
+	// The part that gateways and services share.
+	project.Config `yaml:",inline"`
 
 	// Services are the actions of each service, and their paths at its nodes. The
 	// SDK needs them for Call.
@@ -84,21 +43,6 @@ type Action struct {
 func (a *Action) UnmarshalText(text []byte) error {
 	a.Path = string(text)
 	return nil
-}
-
-// Etcd is how a node talks to etcd. What else stands there (a gateway's embedded
-// etcd) is ignored.
-type Etcd struct {
-	Username     string        `yaml:"username"`
-	Password     string        `yaml:"password" secret:"true"`
-	PasswordFile string        `yaml:"passwordFile"`
-	TLS          config.TLS    `yaml:"tls"`
-	TTL          time.Duration `yaml:"ttl"` // of the registration; 0 = 10s
-}
-
-// Zipkin holds the settings of tracing.
-type Zipkin struct {
-	SampleRate float64 `yaml:"sampleRate"` // share of the traces begun here that are kept, 0 to 1; 1 by default
 }
 
 // NodeConfig holds what is particular to nodes.
@@ -132,12 +76,10 @@ type NodeConfig struct {
 // DefaultConfig returns the defaults. They lack the call-service key, without which
 // nothing runs.
 func DefaultConfig() Config {
+	shared := project.Default()
+	shared.EtcdAddr = []string{DefaultEtcdAddr}
 	return Config{
-		ProjectName: "goms",
-		EtcdAddr:    []string{DefaultEtcdAddr},
-		Zipkin:      Zipkin{SampleRate: 1},
-		LogFormat:   "text",
-		LogLevel:    "info",
+		Config: shared,
 		Service: NodeConfig{
 			HTTPPort:          DefaultHTTPPort,
 			RPCPort:           DefaultRPCPort,
@@ -152,54 +94,14 @@ func DefaultConfig() Config {
 	}
 }
 
-// ConfigError is a complaint about one key of the configuration.
-type ConfigError struct {
-	Key string // dotted path; "" = none in particular
-	Msg string
-}
-
-// Error returns "key: message".
-func (e *ConfigError) Error() string {
-	if e.Key == "" {
-		return e.Msg
-	}
-	return e.Key + ": " + e.Msg
-}
-
-// ConfigKey returns the key the complaint is about.
-func (e *ConfigError) ConfigKey() string { return e.Key }
-
-// Validate returns nil or all complaints, joined; each is a *ConfigError.
+// Validate returns nil or all complaints, joined; each is a *project.ConfigError.
 func (c Config) Validate() error {
-	var all []error
+	all := []error{c.Config.Validate()}
 	complain := func(key, format string, args ...any) {
-		all = append(all, &ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
-	}
-	if err := registry.CheckProject(c.ProjectName); err != nil {
-		complain("projectName", "%v", err)
-	}
-	if _, err := c.keys(); err != nil {
-		all = append(all, err)
+		all = append(all, &project.ConfigError{Key: key, Msg: fmt.Sprintf(format, args...)})
 	}
 	if len(c.EtcdAddr) == 0 {
 		complain("etcdAddr", "no address; write host:port, as in %q", DefaultEtcdAddr)
-	}
-	for _, addr := range c.EtcdAddr {
-		if _, _, err := net.SplitHostPort(addr); err != nil && !strings.Contains(addr, "://") {
-			complain("etcdAddr", "address %q: want host:port", addr)
-		}
-	}
-	if u, err := url.Parse(c.ZipkinAddr); c.ZipkinAddr != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		complain("zipkinAddr", "want a URL, as in http://127.0.0.1:9411/api/v2/spans")
-	}
-	if !(c.Zipkin.SampleRate >= 0 && c.Zipkin.SampleRate <= 1) {
-		complain("zipkin.sampleRate", "%v is not between 0 and 1", c.Zipkin.SampleRate)
-	}
-	if c.LogFormat != "text" && c.LogFormat != "json" {
-		complain("logFormat", "%q is neither text nor json", c.LogFormat)
-	}
-	if _, err := logLevel(c.LogLevel); err != nil {
-		all = append(all, err)
 	}
 	for service, actions := range c.Services {
 		for action, a := range actions {
@@ -245,53 +147,4 @@ func (n NodeConfig) complain(complain func(key, format string, args ...any)) {
 			complain(d.key, "%v is not positive", d.d)
 		}
 	}
-}
-
-// keys returns the call-service keys; the error is a *ConfigError.
-func (c Config) keys() (*auth.CallKeys, error) {
-	current, err := config.Secret(c.CallServiceKey, c.CallServiceKeyFile, "callServiceKey")
-	if err != nil {
-		return nil, &ConfigError{Key: "callServiceKey", Msg: err.Error()}
-	}
-	if current == "" {
-		return nil, &ConfigError{Key: "callServiceKey", Msg: "no call-service key: write callServiceKey or callServiceKeyFile in the configuration, " +
-			"or set GOMS_CALL_SERVICE_KEY in the environment, to the same secret for gateways and services (make one with: openssl rand -hex 32)"}
-	}
-	all := []string{current}
-	old, err := config.Secret(c.CallServiceKeyOld, c.CallServiceKeyOldFile, "callServiceKeyOld")
-	if err != nil {
-		return nil, &ConfigError{Key: "callServiceKeyOld", Msg: err.Error()}
-	}
-	if old != "" {
-		all = append(all, old)
-	}
-	keys, err := auth.NewCallKeys(all...)
-	if err != nil {
-		return nil, &ConfigError{Key: "callServiceKey", Msg: err.Error()}
-	}
-	return keys, nil
-}
-
-// etcd returns the configuration of the registry in etcd.
-func (c Config) etcd(log *slog.Logger) (etcd.Config, error) {
-	password, err := config.Secret(c.Etcd.Password, c.Etcd.PasswordFile, "etcd.password")
-	if err != nil {
-		return etcd.Config{}, &ConfigError{Key: "etcd.password", Msg: err.Error()}
-	}
-	var secure *tls.Config
-	if c.Etcd.TLS.Enabled() {
-		if secure, err = c.Etcd.TLS.ClientConfig(); err != nil {
-			return etcd.Config{}, &ConfigError{Key: "etcd.tls", Msg: err.Error()}
-		}
-	}
-	return etcd.Config{Project: c.ProjectName, Addrs: c.EtcdAddr, Username: c.Etcd.Username, Password: password,
-		TLS: secure, TTL: c.Etcd.TTL, Log: log}, nil
-}
-
-func logLevel(name string) (slog.Level, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return 0, &ConfigError{Key: "logLevel", Msg: strconv.Quote(name) + " is none of debug, info, warn, error"}
-	}
-	return level, nil
 }

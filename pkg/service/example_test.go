@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/service"
 )
 
@@ -36,6 +37,6 @@ func ExampleRun() {
 		Env:  func(string) (string, bool) { return "", false },
 		Args: []string{"-http_port", "0", "-rpc_port", "0"},
 	}, nil)
-	fmt.Println(service.ExitCode(err))
+	fmt.Println(project.ExitCode(err))
 	// Output: 3
 }

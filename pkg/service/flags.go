@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/goms-io/goms/pkg/config"
+	"github.com/goms-io/goms/pkg/project"
 )
 
 // flags is the command line of a node. Names are written as in the documentation,
@@ -32,7 +33,7 @@ func newFlags(name string) *flags {
 	f.set.StringVar(&f.version, "version", "", "version of the service, for the registry")
 	f.set.StringVar(&f.zone, "zone", "", "zone of the node, for the registry")
 	f.set.StringVar(&f.name, "name", name, "name of the service")
-	f.set.StringVar(&f.config, "config", "", "configuration `file or directory` (default: "+defaultConfigs+", if it is there)")
+	f.set.StringVar(&f.config, "config", "", "configuration `file or directory` (default: "+project.ConfigDir+", if it is there)")
 	f.set.StringVar(&f.logFormat, "log_format", "text", "text or json")
 	f.set.StringVar(&f.logLevel, "log_level", "info", "debug, info, warn or error")
 	return f

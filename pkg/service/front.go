@@ -16,6 +16,7 @@ import (
 	"github.com/openzipkin/zipkin-go/model"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/trace"
 )
 
@@ -37,7 +38,7 @@ func newEngine(trustedProxies []string) (*gin.Engine, error) {
 	releaseMode()
 	e := gin.New()
 	if err := e.SetTrustedProxies(trustedProxies); err != nil {
-		return nil, &ConfigError{Key: "service.trustedProxies", Msg: err.Error()}
+		return nil, &project.ConfigError{Key: "service.trustedProxies", Msg: err.Error()}
 	}
 	e.RedirectTrailingSlash = false
 	e.RedirectFixedPath = false

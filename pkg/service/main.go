@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/console"
+	"github.com/goms-io/goms/pkg/project"
 )
 
 // Main is a node's whole main function: it runs the service with the command line,
@@ -21,60 +19,12 @@ import (
 // SIGTERM or SIGINT, drains, and exits. A second signal, half a second later or more,
 // exits at once with code 1. Main does not return.
 func Main(name string, setup Setup) {
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go stopOnSignal(signals, stop, func() {
-		fmt.Fprintln(os.Stderr, "stop forced by a second signal")
-		os.Exit(exitFailure)
-	})
+	ctx := project.UntilSignal(context.Background())
 	err := Run(ctx, Options{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr}, setup)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	os.Exit(ExitCode(err))
-}
-
-// oneSignal is how long signals count as the same one: timeout(1) and terminals send
-// one to the process and one to its group.
-const oneSignal = 500 * time.Millisecond
-
-// stopOnSignal lives as long as the process.
-func stopOnSignal(signals <-chan os.Signal, stop, force func()) {
-	<-signals
-	stop()
-	first := time.Now()
-	for range signals {
-		if time.Since(first) >= oneSignal {
-			force()
-		}
-	}
-}
-
-// The exit codes of a node.
-const (
-	exitFailure = 1 // it could not start, or broke
-	exitUsage   = 2 // unknown flag or bad value of one
-	exitConfig  = 3 // invalid configuration
-)
-
-// ExitCode returns the code a process should exit with after Run returned err: 0
-// for nil, 2 for a wrong command line, 3 for an invalid configuration, else 1.
-func ExitCode(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case is[*config.UsageError](err):
-		return exitUsage
-	case is[*config.Errors](err), is[config.Errors](err), is[*config.Error](err), is[*ConfigError](err):
-		return exitConfig
-	}
-	return exitFailure
-}
-
-func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
+	os.Exit(project.ExitCode(err))
 }
 
 // Run is Main for tests and for programs with a main of their own: it runs a node
@@ -96,13 +46,13 @@ func Run(ctx context.Context, o Options, setup Setup) error {
 		return err
 	}
 	if o.Log == nil {
-		level, err := logLevel(o.Config.LogLevel)
+		level, err := o.Config.Level()
 		if err != nil {
 			return err
 		}
 		o.Log, err = console.New(o.Stdout, o.Config.LogFormat, o.Name, level)
 		if err != nil {
-			return &ConfigError{Key: "logFormat", Msg: err.Error()}
+			return &project.ConfigError{Key: "logFormat", Msg: err.Error()}
 		}
 	}
 	s, err := New(o)
@@ -138,13 +88,10 @@ func (o Options) parsed() (Options, error) {
 	o.Name = f.name
 	path := f.config
 	if !f.set.Changed("config") {
-		if info, err := os.Stat(defaultConfigs); err == nil && info.IsDir() {
-			path = defaultConfigs
+		if info, err := os.Stat(project.ConfigDir); err == nil && info.IsDir() {
+			path = project.ConfigDir
 		}
 	}
-	err := config.Load(path, &c, config.Options{Env: o.Env, EnvPrefix: "GOMS_", Apply: func() { f.apply(&c) }})
+	err := config.Load(path, &c, config.Options{Env: o.Env, EnvPrefix: project.EnvPrefix, Apply: func() { f.apply(&c) }})
 	return o, err
 }
-
-// defaultConfigs is the directory that is read when there is no -config.
-const defaultConfigs = "configs"

@@ -84,7 +84,7 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 	if s.registry != nil {
 		return s.registry, func() {}, nil
 	}
-	c, err := s.config.etcd(s.log)
+	c, err := s.config.EtcdConfig(s.config.EtcdAddr, s.log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/gin-gonic/gin"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/service"
 	"github.com/goms-io/goms/pkg/service/servicetest"
@@ -314,7 +315,7 @@ func TestPortInUse(t *testing.T) {
 		s.OnStop(func() { stopped = true })
 		begin := time.Now()
 		err = s.Run(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "listen on "+name+" port "+strconv.Itoa(port)) || service.ExitCode(err) != 1 {
+		if err == nil || !strings.Contains(err.Error(), "listen on "+name+" port "+strconv.Itoa(port)) || project.ExitCode(err) != 1 {
 			t.Errorf("Run() with %s port in use = %v", name, err)
 		}
 		if d := time.Since(begin); d > time.Second {

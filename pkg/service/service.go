@@ -38,6 +38,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/rpc"
 	"github.com/goms-io/goms/pkg/trace"
@@ -85,12 +86,12 @@ func New(o Options) (*Service, error) {
 		c = *o.Config
 	}
 	if o.Name == "" {
-		return nil, &ConfigError{Msg: "the service has no name"}
+		return nil, &project.ConfigError{Msg: "the service has no name"}
 	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	keys, err := c.keys()
+	keys, err := c.Keys()
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	if err := s.node(1, 1).Validate(); err != nil { // the ports are known later
-		return nil, &ConfigError{Msg: err.Error()}
+		return nil, &project.ConfigError{Msg: err.Error()}
 	}
 	if err := s.traced(); err != nil {
 		return nil, err
