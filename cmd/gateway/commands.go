@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/goms-io/goms/pkg/config"
+	"github.com/goms-io/goms/pkg/project"
 )
 
 // run is main without the process around it: it carries out the command line and returns when it is
@@ -94,21 +93,5 @@ func healthcheck(ctx context.Context, f *flags, args []string) error {
 	if err := config.ParseFlags(f.set, args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	url := fmt.Sprintf("http://127.0.0.1:%d/livez", f.httpPort)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("check health: %w", err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("check health: %s answered %s", url, res.Status)
-	}
-	return nil
+	return project.Healthcheck(ctx, f.httpPort)
 }

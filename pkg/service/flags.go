@@ -60,5 +60,5 @@ func (f *flags) apply(c *Config) {
 }
 
 func (f *flags) usage() string {
-	return fmt.Sprintf("Usage of %s: a node of a goms project.\n\nFlags (one dash or two, _ or -):\n%s\n", f.name, strings.TrimSuffix(f.set.FlagUsages(), "\n"))
+	return fmt.Sprintf("Usage: %[1]s [flags]              run a node of a goms project\n       %[1]s healthcheck [flags]  ask the node on -http_port whether it lives\n\nFlags (one dash or two, _ or -):\n%s\n", f.name, strings.TrimSuffix(f.set.FlagUsages(), "\n"))
 }

@@ -30,7 +30,8 @@ func Main(name string, setup Setup) {
 // Run is Main for tests and for programs with a main of their own: it runs a node
 // in the calling goroutine until ctx is done and the node has drained. It writes
 // nothing but to o.Stdout and o.Stderr, exits nothing, and installs no signal
-// handlers. It returns nil after a clean stop, and for -h.
+// handlers. It returns nil after a clean stop, and for -h. When the first argument is
+// healthcheck, it asks the node that runs on -http_port whether it lives instead.
 func Run(ctx context.Context, o Options, setup Setup) error {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
@@ -38,12 +39,19 @@ func Run(ctx context.Context, o Options, setup Setup) error {
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
 	}
+	check := len(o.Args) > 0 && o.Args[0] == "healthcheck"
+	if check {
+		o.Args = o.Args[1:]
+	}
 	o, err := o.parsed()
 	if errors.Is(err, pflag.ErrHelp) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if check {
+		return project.Healthcheck(ctx, o.Config.Service.HTTPPort)
 	}
 	if o.Log == nil {
 		level, err := o.Config.Level()

@@ -1,0 +1,82 @@
+package project_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/goms-io/goms/pkg/config"
+	"github.com/goms-io/goms/pkg/project"
+)
+
+func TestExitCode(t *testing.T) {
+	f := func(err error, want int) {
+		t.Helper()
+		if got := project.ExitCode(err); got != want {
+			t.Errorf("ExitCode(%v) = %d, want %d", err, got, want)
+		}
+	}
+	f(nil, 0)
+	f(errors.New("x"), project.ExitFailure)
+	f(fmt.Errorf("y: %w", &config.UsageError{Err: errors.New("x")}), project.ExitUsage)
+	f(&config.Errors{{Msg: "x"}}, project.ExitConfig)
+	f(fmt.Errorf("y: %w", &project.ConfigError{Key: "k", Msg: "x"}), project.ExitConfig)
+}
+
+func TestValidate(t *testing.T) {
+	f := func(change func(*project.Config), want string) {
+		t.Helper()
+		c := project.Default()
+		c.CallServiceKey = strings.Repeat("k", 32)
+		change(&c)
+		err := c.Validate()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("Validate() = %v, want %q", err, want)
+		}
+	}
+	f(func(*project.Config) {}, "")
+	f(func(c *project.Config) { c.CallServiceKey = "" }, "callServiceKey: no call-service key")
+	f(func(c *project.Config) { c.CallServiceKeyFile = "x" }, "callServiceKey: ")
+	f(func(c *project.Config) { c.CallServiceKeyOld = c.CallServiceKey + "\n" }, "callServiceKey: ")
+	f(func(c *project.Config) { c.ProjectName = "a_b" }, "projectName: ")
+	f(func(c *project.Config) { c.EtcdAddr = []string{"host"} }, "etcdAddr: ")
+	f(func(c *project.Config) { c.EtcdAddr = []string{"https://host:2379"} }, "")
+	f(func(c *project.Config) { c.Etcd.Embedded.Addr = "x" }, "etcd.embedded.addr: ")
+	f(func(c *project.Config) { c.Etcd.Embedded.Dir = "" }, "etcd.embedded.dir: ")
+	f(func(c *project.Config) { c.ZipkinAddr = "zipkin:9411" }, "zipkinAddr: ")
+	f(func(c *project.Config) { c.Zipkin.SampleRate = 1.1 }, "zipkin.sampleRate: ")
+	f(func(c *project.Config) { c.LogFormat = "xml" }, "logFormat: ")
+	f(func(c *project.Config) { c.LogLevel = "loud" }, "logLevel: ")
+}
+
+func TestHealthcheck(t *testing.T) {
+	status := http.StatusOK
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/livez" {
+			t.Errorf("asked for %s, want /livez", r.URL.Path)
+		}
+		w.WriteHeader(status)
+	}))
+	_, text, _ := net.SplitHostPort(s.Listener.Addr().String())
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := project.Healthcheck(context.Background(), port); err != nil {
+		t.Errorf("Healthcheck() = %v", err)
+	}
+	status = http.StatusServiceUnavailable
+	if err := project.Healthcheck(context.Background(), port); err == nil {
+		t.Error("Healthcheck() of a 503 = nil")
+	}
+	s.Close()
+	if err := project.Healthcheck(context.Background(), port); err == nil {
+		t.Error("Healthcheck() of nobody = nil")
+	}
+}

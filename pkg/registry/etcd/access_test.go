@@ -1,0 +1,199 @@
+package etcd_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
+
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/registry/etcd"
+)
+
+const password = "correct horse"
+
+// cheap is an etcd whose log-ins cost next to nothing: with the usual cost they take seconds under the race detector.
+type cheap struct {
+	etcd  *embed.Etcd
+	front *grpc.Server
+}
+
+func startCheap(addr, dir string) (server, error) {
+	cfg := embed.NewConfig()
+	cfg.Dir, cfg.BcryptCost, cfg.UnsafeNoFsync = dir, uint(bcrypt.MinCost), true
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	cfg.ListenPeerUrls = nil
+	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr}}
+	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	cfg.TickMs, cfg.ElectionMs = 50, 500
+	front := make(chan *grpc.Server, 1)
+	cfg.ServiceRegister = func(s *grpc.Server) { front <- s }
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, err
+	}
+	<-e.Server.ReadyNotify()
+	return cheap{e, <-front}, nil
+}
+
+func (c cheap) Close() error {
+	c.etcd.Server.Stop()
+	c.front.Stop()
+	c.etcd.Close()
+	return nil
+}
+
+// newLockedStore starts a store with authentication: user "goms" may use the keys of the project and no others.
+func newLockedStore(t *testing.T) *store {
+	t.Helper()
+	s := &store{t: t, addr: freeAddr(t), dir: t.TempDir(), start: startCheap}
+	s.up()
+	t.Cleanup(s.down)
+	s.do(func(ctx context.Context, c *clientv3.Client) error {
+		steps := []func() error{
+			func() error { _, err := c.UserAdd(ctx, "root", "r"); return err },
+			func() error { _, err := c.UserGrantRole(ctx, "root", "root"); return err },
+			func() error { _, err := c.RoleAdd(ctx, "node"); return err },
+			func() error {
+				_, err := c.RoleGrantPermission(ctx, "node", registry.Prefix(project), clientv3.GetPrefixRangeEnd(registry.Prefix(project)), clientv3.PermissionType(clientv3.PermReadWrite))
+				return err
+			},
+			func() error { _, err := c.UserAdd(ctx, "goms", password); return err },
+			func() error { _, err := c.UserGrantRole(ctx, "goms", "node"); return err },
+			func() error { _, err := c.AuthEnable(ctx); return err },
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s
+}
+
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	s := newLockedStore(t)
+	c := etcd.Config{Username: "goms", Password: password}
+	a := run(t, open(t, s.addr, c))
+	a.publish(node(0))
+	w := watch(t, s.addr, c)
+	w.await(patience, node(0))
+
+	// A restart forgets all tokens.
+	s.down()
+	w.awaitLink(false, 2*time.Second)
+	w.noLeaves(2 * ttl)
+	s.up()
+	w.awaitLink(true, 3*time.Second)
+	w.noLeaves(4 * ttl)
+	a.publish(node(1))
+	w.await(2*time.Second, node(0), node(1))
+	a.withdraw(node(1))
+	w.await(2*ttl+2*time.Second, node(0))
+	if strings.Contains(w.log.String(), password) {
+		t.Errorf("the log holds the password:\n%s", w.log)
+	}
+}
+
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	s := newLockedStore(t)
+	f := func(name string, c etcd.Config) {
+		t.Run(name, func(t *testing.T) {
+			w := watchOnly(t, s.addr, c)
+			a := run(t, open(t, s.addr, c))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			err := a.Publish(ctx, node(0))
+			if err == nil {
+				t.Fatal("Publish() = nil, want an error")
+			}
+			w.awaitLink(false, 0)
+			if n := w.log.count("reason=refused"); n != 1 {
+				t.Errorf("refusal logged %d times, want once:\n%s", n, w.log)
+			}
+			if text := err.Error() + w.log.String(); strings.Contains(text, "guess") || !strings.Contains(text, "etcdserver:") {
+				t.Errorf("error and log want the cause and not the password:\n%s", text)
+			}
+		})
+	}
+	f("wrong", etcd.Config{Username: "goms", Password: "guess"})
+	f("none", etcd.Config{})
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	// A TLS server in front of the store; httptest lends its certificate.
+	lender := httptest.NewTLSServer(nil)
+	defer lender.Close()
+	pair := lender.TLS.Certificates[0]
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := relayOn(t, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}), s.addr)
+	roots := x509.NewCertPool()
+	roots.AddCert(lender.Certificate())
+
+	c := etcd.Config{TLS: &tls.Config{RootCAs: roots}}
+	a := run(t, open(t, front.addr, c))
+	a.publish(node(0))
+	w := watch(t, front.addr, c)
+	w.await(patience, node(0))
+
+	strange := watchOnly(t, front.addr, etcd.Config{TLS: &tls.Config{}})
+	eventually(t, "complaint", patience, func() bool { return strange.log.count("x509") == 1 })
+	if _, calls := strange.told(); calls != 0 {
+		t.Error("a store with an unknown certificate was believed")
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	ok := etcd.Config{Project: "goms", Addrs: []string{"127.0.0.1:2379", "http://etcd:2379", "https://[::1]:2379"}}
+	if err := ok.Validate(); err != nil {
+		t.Errorf("Validate() = %v", err)
+	}
+	f := func(want string, change func(*etcd.Config)) {
+		t.Helper()
+		c := ok
+		change(&c)
+		if r, err := etcd.Open(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open() = %v, %v, want an error with %q", r, err, want)
+		}
+	}
+	f("project", func(c *etcd.Config) { c.Project = "go_ms" })
+	f("there is none", func(c *etcd.Config) { c.Addrs = nil })
+	f("host:port", func(c *etcd.Config) { c.Addrs = []string{"127.0.0.1"} })
+	f("host:port", func(c *etcd.Config) { c.Addrs = []string{"http://127.0.0.1:2379/path"} })
+	f("ftp", func(c *etcd.Config) { c.Addrs = []string{"ftp://127.0.0.1:2379"} })
+	f("go around the TLS", func(c *etcd.Config) { c.TLS = &tls.Config{} })
+	f("go together", func(c *etcd.Config) { c.Username = "goms" })
+	f("go together", func(c *etcd.Config) { c.Password = password })
+	f("negative", func(c *etcd.Config) { c.TTL = -1 })
+}
+
+func TestConfigHidesItsPassword(t *testing.T) {
+	c := etcd.Config{Project: "goms", Username: "goms", Password: password}
+	var log lines
+	slog.New(slog.NewTextHandler(&log, nil)).Info("start", "config", c)
+	text := fmt.Sprintf("%v %+v %#v %s", c, c, c, &c) + log.String()
+	if strings.Contains(text, password) {
+		t.Errorf("password in %s", text)
+	}
+}

@@ -1,0 +1,160 @@
+package etcd_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/registry/etcd"
+)
+
+// watcher is a registry that is watched, and all it told.
+type watcher struct {
+	*etcd.Registry
+	t    *testing.T
+	log  *lines
+	stop func()
+
+	mu     sync.Mutex // guards what follows
+	now    registry.Snapshot
+	calls  int
+	joined map[string]int // by ID
+	left   map[string]int
+}
+
+// watch watches over addr, and waits for the first snapshot.
+func watch(t *testing.T, addr string, c etcd.Config) *watcher {
+	t.Helper()
+	w := watchOnly(t, addr, c)
+	eventually(t, "first snapshot", patience, func() bool {
+		_, calls := w.told()
+		return calls > 0
+	})
+	return w
+}
+
+func watchOnly(t *testing.T, addr string, c etcd.Config) *watcher {
+	t.Helper()
+	w := &watcher{t: t, log: &lines{}, joined: map[string]int{}, left: map[string]int{}}
+	c.Log = slog.New(slog.NewTextHandler(w.log, nil))
+	w.Registry = open(t, addr, c)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.Watch(ctx, w.take); err == nil {
+			t.Error("Watch() = nil, want the reason of its end")
+		}
+	}()
+	w.stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *watcher) take(s registry.Snapshot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	joined, left := registry.Diff(w.now, s)
+	for _, n := range joined {
+		w.joined[n.ID()]++
+	}
+	for _, n := range left {
+		w.left[n.ID()]++
+	}
+	w.now = s
+	w.calls++
+}
+
+func (w *watcher) told() (s registry.Snapshot, calls int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now, w.calls
+}
+
+// leaves returns how often any node left.
+func (w *watcher) leaves() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := 0
+	for _, n := range w.left {
+		sum += n
+	}
+	return sum
+}
+
+func (w *watcher) leavesOf(n registry.Node) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.left[n.ID()]
+}
+
+// await waits until the newest snapshot holds exactly want.
+func (w *watcher) await(within time.Duration, want ...registry.Node) {
+	w.t.Helper()
+	sorted := registry.NewSnapshot(0, want).Nodes
+	deadline := time.Now().Add(within)
+	for {
+		s, _ := w.told()
+		if slices.Equal(s.Nodes, sorted) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("nodes after %v = %v, want %v\nlog:\n%s", within, s.Nodes, sorted, w.log)
+		}
+		pause(5 * time.Millisecond)
+	}
+}
+
+// awaitLink waits until Status says connected or not.
+func (w *watcher) awaitLink(connected bool, within time.Duration) {
+	w.t.Helper()
+	what := "disconnected"
+	if connected {
+		what = "connected"
+	}
+	eventually(w.t, what, within, func() bool { return w.Status().Connected == connected })
+}
+
+// noLeaves fails if a node leaves within d, or has left.
+func (w *watcher) noLeaves(d time.Duration) {
+	w.t.Helper()
+	deadline := time.Now().Add(d)
+	for {
+		if n := w.leaves(); n > 0 {
+			w.t.Fatalf("%d leaves, want none; log:\n%s", n, w.log)
+		}
+		if time.Now().After(deadline) {
+			return
+		}
+		pause(10 * time.Millisecond)
+	}
+}
+
+// lines is a log that several goroutines write.
+type lines struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) count(s string) int { return strings.Count(l.String(), s) }
