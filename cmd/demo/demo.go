@@ -126,7 +126,7 @@ Try, in another terminal:
 Ctrl-C stops everything.
 
 `, d.http, d.admin, d.nodes[0].pid())
-	d.stdout.Write(b.Bytes())
+	fmt.Fprint(d.stdout, b.String())
 }
 
 // wait runs until ctx is done or the gateway has ended. Nodes may come and go.
@@ -154,10 +154,13 @@ func (d *demo) stop() {
 	}
 }
 
+// client asks our own processes.
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
 // ready waits until url answers 200.
 func (d *demo) ready(ctx context.Context, p *process, url string) error {
 	return d.poll(ctx, p, func() bool {
-		res, err := http.Get(url) //nolint:gosec,noctx // our own process on loopback; poll bounds the time
+		res, err := client.Get(url)
 		if err != nil {
 			return false
 		}
@@ -169,7 +172,7 @@ func (d *demo) ready(ctx context.Context, p *process, url string) error {
 // complete waits until the gateway knows all nodes.
 func (d *demo) complete(ctx context.Context) error {
 	return d.poll(ctx, d.gateway, func() bool {
-		res, err := http.Get("http://" + d.http + "/cluster") //nolint:gosec,noctx // as above
+		res, err := client.Get("http://" + d.http + "/cluster")
 		if err != nil {
 			return false
 		}
@@ -216,7 +219,7 @@ type process struct {
 
 // launch starts a program of the demo. Its lines are printed as they come, behind the label.
 func (d *demo) launch(env []string, label, name string, args ...string) (*process, error) {
-	cmd := exec.Command(filepath.Join(d.dir, name), args...) //nolint:gosec,noctx // built above; end stops it
+	cmd := exec.Command(filepath.Join(d.dir, name), args...)
 	cmd.Env, cmd.Dir = env, d.dir
 	out := &labelled{label: label, to: d.stdout}
 	cmd.Stdout, cmd.Stderr = out, out

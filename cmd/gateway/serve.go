@@ -285,7 +285,7 @@ func (p *process) stop() error {
 	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if p.ops.Shutdown(ctx) != nil {
-		p.ops.Close()
+		p.ops.Close() //nolint:errcheck // what is still open is cut off
 	}
 	return err
 }
@@ -298,10 +298,10 @@ func (p *process) close() {
 		}
 	}
 	if p.reporter != nil {
-		p.reporter.Close()
+		p.reporter.Close() //nolint:errcheck // always nil
 	}
 	if p.registry != nil {
-		p.registry.Close()
+		p.registry.Close() //nolint:errcheck // nothing is pending: the node was withdrawn
 	}
 	if p.etcd != nil {
 		if err := p.etcd.Close(); err != nil {

@@ -51,7 +51,8 @@ func start(t *testing.T, name string, reg *registry.Memory, out io.Writer) *serv
 		"members": {"list": {Path: "/list"}, "show": {Path: "/show"}, "view": {Path: "/show"}},
 	}
 	return servicetest.Start(t, name, setup, servicetest.Options{
-		Registry: reg, Config: &c, Log: slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		Registry: reg, Config: &c, Log: slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 }
 
 func send(t *testing.T, n *servicetest.Node, method, target, body string) (status int, answer string) {

@@ -73,8 +73,10 @@ func traced(t testing.TB, addr string) *bench {
 	}
 	settings := gateway.DefaultSettings()
 	settings.DrainDelay = 0
-	g, err := gateway.New(gateway.Config{Routes: routes, Keys: keys, Settings: settings, Reporter: reporter,
-		Tracer: trace.NewTracer(trace.Options{Service: "gateway", SampleRate: 1, Reporter: reporter})})
+	g, err := gateway.New(gateway.Config{
+		Routes: routes, Keys: keys, Settings: settings, Reporter: reporter,
+		Tracer: trace.NewTracer(trace.Options{Service: "gateway", SampleRate: 1, Reporter: reporter}),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 			}
 			if !x.sent {
 				x.close = true
-				c.nc.Write(x.appendLocal(x.out[:0], x.refuse(&failure{reason: ReasonInternal})))
+				c.writeClient(x.appendLocal(x.out[:0], x.refuse(&failure{reason: ReasonInternal}))) //nolint:errcheck // the connection ends either way
 			}
 			x.finish()
 		}

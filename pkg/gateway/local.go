@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/goms-io/goms/pkg/route"
@@ -24,7 +25,7 @@ func (x *exchange) refuse(err error) *local {
 	reason, status := statusOf(err)
 	x.reason, x.status, x.cause = reason, status, err
 	l := &local{status: status, reason: reason, contentType: "application/json"}
-	if m, ok := err.(*route.MethodError); ok {
+	if m, ok := errors.AsType[*route.MethodError](err); ok {
 		l.allow = m.Allow
 	}
 	if status == 503 {

@@ -100,8 +100,10 @@ func (m *metrics) route(name, service string) *routeStats {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, reasonsDesc, retriesDesc, connectDesc, tunnelsDesc, connsDesc,
-		fullDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc} {
+	for _, d := range []*prometheus.Desc{
+		requestsDesc, durationDesc, reasonsDesc, retriesDesc, connectDesc, tunnelsDesc, connsDesc,
+		fullDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
+	} {
 		ch <- d
 	}
 }
@@ -157,10 +159,10 @@ func (m *metrics) collectRoutes(ch chan<- prometheus.Metric, counter func(*prome
 		}
 		buckets, count := make(map[float64]uint64, len(bounds)), uint64(0)
 		for i, b := range bounds {
-			count += uint64(s.buckets[i].Load()) //nolint:gosec // never negative
+			count += uint64(s.buckets[i].Load())
 			buckets[b] = count
 		}
-		count += uint64(s.buckets[len(bounds)].Load()) //nolint:gosec // never negative
+		count += uint64(s.buckets[len(bounds)].Load())
 		if count > 0 {
 			ch <- prometheus.MustNewConstHistogram(durationDesc, count, time.Duration(s.nanos.Load()).Seconds(), buckets, s.route, s.service)
 		}

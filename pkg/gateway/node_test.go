@@ -317,7 +317,6 @@ func TestLeavingNodeDrainsItsConnections(t *testing.T) {
 }
 
 func TestPanicIsOneRequest(t *testing.T) {
-
 	b := start(t, nil, node(t, func(http.ResponseWriter, *http.Request) {}))
 	b.g.PanicAt("/boom")
 	if status, body := b.get("/boom"); status != 500 || !strings.Contains(body, `"internal"`) {

@@ -32,7 +32,7 @@ func newProbe(nc net.Conn) *probe {
 	}
 	p := &probe{raw: raw}
 	p.look = func(fd uintptr) {
-		p.fds[0].Fd = int32(fd) //nolint:gosec // a file descriptor
+		p.fds[0].Fd = int32(fd)
 		for {
 			if _, err := unix.Poll(p.fds[:], 0); err != unix.EINTR {
 				return

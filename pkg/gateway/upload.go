@@ -66,10 +66,7 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 				return cerr, nerr
 			}
 		}
-		if r > 0 {
-			w = copy(buf, buf[r:w])
-			r = 0
-		}
+		w = copy(buf, buf[r:w])
 		room := buf[w:]
 		if x.up.kind == bodyLength {
 			room = room[:min(int64(len(room)), x.up.left)] // not into the next request
@@ -144,11 +141,11 @@ func (c *conn) stopUpload(x *exchange, up *upstreamConn) bool {
 		return true
 	}
 	if u.read.Load() {
-		up.nc.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // a closed connection is found by its use
+		up.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	} else {
 		x.close = true
-		up.nc.SetWriteDeadline(past) //nolint:errcheck // as above
-		c.nc.SetReadDeadline(past)   //nolint:errcheck // as above
+		up.nc.SetWriteDeadline(past)
+		c.nc.SetReadDeadline(past)
 	}
 	u.wg.Wait()
 	u.active = false

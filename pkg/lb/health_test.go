@@ -91,12 +91,12 @@ func TestEjection(t *testing.T) {
 	c.Advance(100 * time.Millisecond)
 
 	// One request after each pause, which doubles up to the longest.
-	for _, pause := range []time.Duration{2, 4, 5, 5} {
+	for _, pause := range []time.Duration{2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
 		wantPicks(t, p, "b c a c a")
 		if p.Failed(b) {
 			t.Error("Failed() = true for a node that is ejected still")
 		}
-		c.Advance(pause*time.Second - 1)
+		c.Advance(pause - 1)
 		wantPicks(t, p, "c a c a")
 		c.Advance(1)
 	}

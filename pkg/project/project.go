@@ -13,13 +13,7 @@
 package project
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/goms-io/goms/pkg/config"
 )
@@ -48,31 +42,4 @@ func ExitCode(err error) int {
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// oneSignal is how long signals count as the same one: timeout(1) and terminals send one to the process
-// and one to its group.
-const oneSignal = 500 * time.Millisecond
-
-// UntilSignal returns a context that ends with the first SIGTERM or SIGINT. A second signal, half a
-// second later or more, ends the process at once, with exit code 1. It is for main functions.
-func UntilSignal(parent context.Context) context.Context {
-	ctx, stop := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go stopOnSignal(signals, stop)
-	return ctx
-}
-
-// stopOnSignal lives as long as the process.
-func stopOnSignal(signals <-chan os.Signal, stop context.CancelFunc) {
-	<-signals
-	stop()
-	first := time.Now()
-	for range signals {
-		if time.Since(first) >= oneSignal {
-			fmt.Fprintln(os.Stderr, "stop forced by a second signal")
-			os.Exit(ExitFailure)
-		}
-	}
 }

@@ -128,8 +128,10 @@ func TestRule(t *testing.T) {
 	for _, r := range table.Rules() {
 		names = append(names, r.Name)
 	}
-	want := []string{"/api/a.b_c~/X-1", "/api/order/order/submit", "/api/order/submit",
-		"/api/user/head", "/api/user/login", "/api/user/register", "/api/user/show"}
+	want := []string{
+		"/api/a.b_c~/X-1", "/api/order/order/submit", "/api/order/submit",
+		"/api/user/head", "/api/user/login", "/api/user/register", "/api/user/show",
+	}
 	if !slices.Equal(names, want) {
 		t.Errorf("Rules() = %q, want %q", names, want)
 	}

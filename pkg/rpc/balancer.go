@@ -54,7 +54,7 @@ type subConn struct {
 func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
 	seen := make(map[string]bool, len(s.ResolverState.Addresses))
 	for _, a := range s.ResolverState.Addresses {
-		weight, ok := a.BalancerAttributes.Value(weightKey{}).(int)
+		weight, ok := a.Attributes.Value(weightKey{}).(int)
 		if !ok {
 			weight = 1
 		}
@@ -79,7 +79,7 @@ func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
 
 func (w *weighted) add(addr string, weight int) error {
 	c := &subConn{addr: addr, weight: weight, state: connectivity.Idle}
-	sc, err := w.cc.NewSubConn([]resolver.Address{{Addr: addr}}, balancer.NewSubConnOptions{
+	sc, err := w.cc.NewSubConn([]resolver.Address{{Addr: addr}}, balancer.NewSubConnOptions{ //nolint:staticcheck // one address each, as the deprecation asks
 		StateListener: func(s balancer.SubConnState) { w.changed(c, s) },
 	})
 	if err != nil {
@@ -144,7 +144,7 @@ func (w *weighted) publish() {
 	case len(w.conns) == 0:
 		state = w.failure(fmt.Errorf("no node of service %q", w.service))
 	case failed == len(w.conns):
-		state = w.failure(fmt.Errorf("no node of service %q answers: %v", w.service, w.lastErr))
+		state = w.failure(fmt.Errorf("no node of service %q answers: %w", w.service, w.lastErr))
 	}
 	w.cc.UpdateState(state)
 }

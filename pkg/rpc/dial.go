@@ -79,8 +79,10 @@ func Dial(c DialConfig) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial service %q: %w", c.Service, err)
 	}
-	return &Conn{service: c.Service, timeout: c.Timeout, tracer: c.Tracer,
-		remote: &model.Endpoint{ServiceName: c.Service}, targets: t, cc: cc}, nil
+	return &Conn{
+		service: c.Service, timeout: c.Timeout, tracer: c.Tracer,
+		remote: &model.Endpoint{ServiceName: c.Service}, targets: t, cc: cc,
+	}, nil
 }
 
 // Update replaces the set of targets. Those that stay keep their connections;
@@ -150,7 +152,7 @@ func (t *targets) update(set []Target) {
 		if n.Weight < 1 {
 			continue
 		}
-		addrs = append(addrs, resolver.Address{Addr: n.Addr, BalancerAttributes: attributes.New(weightKey{}, n.Weight)})
+		addrs = append(addrs, resolver.Address{Addr: n.Addr, Attributes: attributes.New(weightKey{}, n.Weight)})
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

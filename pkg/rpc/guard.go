@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -101,7 +102,7 @@ func (c *call) admit() (context.Context, error) {
 
 // panicked logs a panic and returns what the caller is told of it: nothing.
 func (c *call) panicked(p any) error {
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return errInternal
 	}
 	c.g.log.Error("handler panicked", "method", c.method,
@@ -122,8 +123,10 @@ func (c *call) end(err error) {
 	if !c.g.log.Enabled(c.ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("method", c.method), slog.String("status", code.String()),
-		slog.Duration("duration", time.Since(c.start)), slog.String("addr", peerAddr(c.ctx))}
+	attrs := []slog.Attr{
+		slog.String("method", c.method), slog.String("status", code.String()),
+		slog.Duration("duration", time.Since(c.start)), slog.String("addr", peerAddr(c.ctx)),
+	}
 	if c.span != nil {
 		attrs = append(attrs, slog.String("trace_id", c.span.Context().TraceID.String()))
 	}

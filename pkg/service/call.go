@@ -166,8 +166,10 @@ func (s *Service) newCall(ctx context.Context, service, action string, req *Requ
 	if req == nil {
 		req = &Request{}
 	}
-	c := &call{s: s, service: service, action: action, method: req.Method,
-		url: url.URL{Scheme: "http", Path: a.Path, RawQuery: req.Query.Encode()}}
+	c := &call{
+		s: s, service: service, action: action, method: req.Method,
+		url: url.URL{Scheme: "http", Path: a.Path, RawQuery: req.Query.Encode()},
+	}
 	if err := c.setBody(req); err != nil {
 		return nil, err
 	}
@@ -216,8 +218,10 @@ func (c *call) setHeader(ctx context.Context, req *Request) {
 			c.header.Del(name)
 		}
 	}
-	for _, name := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer",
-		"Transfer-Encoding", "Upgrade", "Content-Length", "Host"} {
+	for _, name := range [...]string{
+		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Content-Length", "Host",
+	} {
 		c.header.Del(name)
 	}
 	stripKey(c.header)
@@ -287,8 +291,10 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 func (c *call) request(ctx context.Context, node *lb.Node, span zipkin.Span) *http.Request {
 	u := c.url
 	u.Host = node.Addr()
-	r := (&http.Request{Method: c.method, URL: &u, Host: u.Host, Header: c.header.Clone(),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	r := (&http.Request{
+		Method: c.method, URL: &u, Host: u.Host, Header: c.header.Clone(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
 	c.body.attach(r)
 	trace.FromZipkin(span.Context()).Inject(r.Header.Set)
 	r.Header.Set(auth.CallKeyHeader, c.s.keys.Current())
@@ -323,8 +329,10 @@ func (c *call) read(answer *http.Response) (*Response, error) {
 	tooLarge := int64(len(data)) > limit
 	if bad {
 		// A truncated or broken body does not change what the node said.
-		return nil, &StatusError{Service: c.service, Action: c.action, Code: answer.StatusCode,
-			Header: answer.Header, Body: data[:min(int64(len(data)), limit)]}
+		return nil, &StatusError{
+			Service: c.service, Action: c.action, Code: answer.StatusCode,
+			Header: answer.Header, Body: data[:min(int64(len(data)), limit)],
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)

@@ -30,8 +30,10 @@ import (
 // services is what every caller in these tests is configured with.
 func services(c *service.Config) {
 	c.Services = map[string]map[string]service.Action{
-		"user": {"login": {Path: "/login"}, "fail": {Path: "/fail"}, "big": {Path: "/big"}, "moved": {Path: "/moved"},
-			"failure": {Path: "/failure"}, "slow": {Path: "/slow"}},
+		"user": {
+			"login": {Path: "/login"}, "fail": {Path: "/fail"}, "big": {Path: "/big"}, "moved": {Path: "/moved"},
+			"failure": {Path: "/failure"}, "slow": {Path: "/slow"},
+		},
 		"empty": {"do": {Path: "/do"}},
 	}
 }
@@ -60,8 +62,10 @@ func echoCall(c *gin.Context) {
 		service.Failure(c, http.StatusBadRequest, 1, "no body")
 		return
 	}
-	service.Success(c, echoed{Method: c.Request.Method, Query: c.Request.URL.RawQuery, Body: string(body),
-		Header: c.Request.Header, Port: c.Request.Host})
+	service.Success(c, echoed{
+		Method: c.Request.Method, Query: c.Request.URL.RawQuery, Body: string(body),
+		Header: c.Request.Header, Port: c.Request.Host,
+	})
 }
 
 func callee(s *service.Service) error {
@@ -119,8 +123,12 @@ func TestCallErrors(t *testing.T) {
 	for _, c := range []struct {
 		service, action string
 		want            error
-	}{{"nobody", "login", service.ErrNoService}, {"user", "nothing", service.ErrNoAction},
-		{"empty", "do", service.ErrNoNode}, {"user", "big", service.ErrTooLarge}} {
+	}{
+		{"nobody", "login", service.ErrNoService},
+		{"user", "nothing", service.ErrNoAction},
+		{"empty", "do", service.ErrNoNode},
+		{"user", "big", service.ErrTooLarge},
+	} {
 		err := call(c.service, c.action, nil)
 		if !errors.Is(err, c.want) || !strings.HasPrefix(err.Error(), "call "+c.service+"/"+c.action+": ") {
 			t.Errorf("Call(%s, %s) = %v, want %v", c.service, c.action, err, c.want)

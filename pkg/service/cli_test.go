@@ -50,8 +50,10 @@ func runArgs(t *testing.T, env map[string]string, stop func(*service.Service), a
 }
 
 func TestCommandLine(t *testing.T) {
-	env := map[string]string{"GOMS_CALL_SERVICE_KEY": canary, "GOMS_SERVICE_LISTEN_HOST": "127.0.0.1", "GOMS_SERVICE_DRAIN_DELAY": "0s",
-		"GOMS_LOG_FORMAT": "json", "GOMS_SERVICE_VERSION": "env"}
+	env := map[string]string{
+		"GOMS_CALL_SERVICE_KEY": canary, "GOMS_SERVICE_LISTEN_HOST": "127.0.0.1", "GOMS_SERVICE_DRAIN_DELAY": "0s",
+		"GOMS_LOG_FORMAT": "json", "GOMS_SERVICE_VERSION": "env",
+	}
 	var node registry.Node
 	r := runArgs(t, env, func(s *service.Service) { node = s.Node() },
 		"-http_port", "0", "--rpc-port=0", "-advertise_host", "127.0.0.1", "-weight=7", "-zone", "z1", "-name", "members", "-log_format=text")

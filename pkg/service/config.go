@@ -141,8 +141,13 @@ func (n NodeConfig) complain(complain func(key, format string, args ...any)) {
 	for _, d := range []struct {
 		key string
 		d   time.Duration
-	}{{"drainTimeout", n.DrainTimeout}, {"readHeaderTimeout", n.ReadHeaderTimeout}, {"readTimeout", n.ReadTimeout},
-		{"writeTimeout", n.WriteTimeout}, {"idleTimeout", n.IdleTimeout}} {
+	}{
+		{"drainTimeout", n.DrainTimeout},
+		{"readHeaderTimeout", n.ReadHeaderTimeout},
+		{"readTimeout", n.ReadTimeout},
+		{"writeTimeout", n.WriteTimeout},
+		{"idleTimeout", n.IdleTimeout},
+	} {
 		if d.d <= 0 {
 			complain(d.key, "%v is not positive", d.d)
 		}

@@ -100,7 +100,8 @@ func inEtcd(t *testing.T, etcd, name string) (running, <-chan error, *lines) {
 	c := service.DefaultConfig()
 	services(&c)
 	go func() {
-		done <- service.Run(ctx, service.Options{Name: name, Config: &c, Stdout: out, Stderr: out,
+		done <- service.Run(ctx, service.Options{
+			Name: name, Config: &c, Stdout: out, Stderr: out,
 			Args: []string{"-http_port", "0", "-rpc_port", "0", "-etcd_addr", etcd},
 			Env:  func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 		}, func(s *service.Service) error {

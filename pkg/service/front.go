@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -189,7 +190,7 @@ func (s *Service) finish(a *answer, rec *record, r *http.Request) {
 // panicked answers 500 for a handler that panicked, and reports whether that could not
 // be because the answer had begun.
 func (s *Service) panicked(a *answer, rec *record, p any) (cut bool) {
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		rec.err = "aborted"
 		return true
 	}

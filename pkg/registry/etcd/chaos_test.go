@@ -62,7 +62,19 @@ func TestWatchConvergesAfterTrouble(t *testing.T) {
 	})
 	wg.Wait()
 
-	var want []registry.Node
+	want := s.nodes()
+	w.await(2*ttl+5*time.Second, want...)
+	for i := range steady {
+		if n := w.leavesOf(node(100 + i)); n != 0 {
+			t.Errorf("node %d, which never changed, left %d times", i, n)
+		}
+	}
+	t.Logf("resyncs %v, %d nodes in the end", w.Status().Resyncs, len(want))
+}
+
+// nodes returns what the store holds.
+func (s *store) nodes() (out []registry.Node) {
+	s.t.Helper()
 	s.do(func(ctx context.Context, c *clientv3.Client) error {
 		resp, err := c.Get(ctx, registry.Prefix(project), clientv3.WithPrefix())
 		if err != nil {
@@ -73,15 +85,9 @@ func TestWatchConvergesAfterTrouble(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			want = append(want, n)
+			out = append(out, n)
 		}
 		return nil
 	})
-	w.await(2*ttl+5*time.Second, want...)
-	for i := range steady {
-		if n := w.leavesOf(node(100 + i)); n != 0 {
-			t.Errorf("node %d, which never changed, left %d times", i, n)
-		}
-	}
-	t.Logf("resyncs %v, %d nodes in the end", w.Status().Resyncs, len(want))
+	return out
 }

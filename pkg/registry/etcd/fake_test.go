@@ -145,6 +145,7 @@ func TestErrorsNeverEmptyTheSet(t *testing.T) {
 			if s, _ := w.told(); len(s.Nodes) != 1 {
 				t.Fatalf("nodes while the store fails = %v, want the last good set", s.Nodes)
 			}
+			eventually(t, "log of the outage", time.Second, func() bool { return w.log.count("registry unavailable") > 0 })
 			if n := w.log.count("registry unavailable"); n != 1 {
 				t.Errorf("outage logged %d times, want once:\n%s", n, w.log)
 			}

@@ -27,24 +27,15 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"google.golang.org/grpc"
 )
 
 // Sizes that suit a registry of some thousand nodes.
 const (
 	walSegment = 4 << 20
 	quota      = 64 << 20
-)
-
-// Bounds of what may hang.
-const (
-	bootWait  = 30 * time.Second
-	bootGrace = 2 * time.Second // after the caller lost patience
-	closeWait = 10 * time.Second
 )
 
 // Config says where the server listens and keeps its state. Both are required.
@@ -57,34 +48,6 @@ type Config struct {
 	Log *slog.Logger
 	// UnsafeNoSync does not wait for the disk: much faster, and a crash of the machine loses data. For tests.
 	UnsafeNoSync bool
-}
-
-// core is a started etcd and the gRPC server within it, which etcd does not show.
-type core struct {
-	*embed.Etcd
-	front *front
-}
-
-// front catches the gRPC server when etcd makes it.
-type front struct {
-	mu  sync.Mutex // guards what follows
-	srv *grpc.Server
-}
-
-func (f *front) set(srv *grpc.Server) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.srv = srv
-}
-
-// stop ends the connections of all clients. Left alone, etcd waits six seconds for those that keep a lease alive.
-func (f *front) stop() {
-	f.mu.Lock()
-	srv := f.srv
-	f.mu.Unlock()
-	if srv != nil {
-		srv.Stop()
-	}
 }
 
 // Server is a running etcd. Its methods are safe for concurrent use.
@@ -179,89 +142,6 @@ func (s *Server) watch() {
 		s.errc <- fmt.Errorf("run embedded etcd on %s: %w", s.addr, err)
 	}
 	<-s.stopc
-}
-
-// boot starts a server and waits until it serves. etcd ends its goroutine, or panics, where it would have ended the process.
-func boot(ctx context.Context, c Config, addr netip.AddrPort, log *bridge) (*core, error) {
-	type result struct {
-		etcd *core
-		err  error
-	}
-	cfg, f := etcdConfig(c, addr, log), new(front)
-	cfg.ServiceRegister = f.set
-	ctx, cancel := context.WithTimeout(ctx, bootWait)
-	defer cancel()
-	started := make(chan result, 1)
-	go func() {
-		r := result{err: errors.New("it gave up")}
-		defer func() {
-			if p := recover(); p != nil {
-				r = result{err: fmt.Errorf("%v", p)}
-			}
-			select {
-			case err := <-log.fatal:
-				r.err = err
-			default:
-			}
-			started <- r
-		}()
-		e, err := embed.StartEtcd(cfg)
-		r = result{&core{e, f}, err}
-	}()
-	r, up := result{}, false
-	select {
-	case r, up = <-started:
-	case <-ctx.Done():
-		select {
-		case r, up = <-started:
-		case <-time.After(bootGrace):
-		}
-	}
-	if !up {
-		// It is stuck, most likely on the disk. Should it come up after all, it goes down at once.
-		go func() {
-			if late := <-started; late.err == nil {
-				shut(late.etcd)
-			}
-		}()
-		return nil, ctx.Err()
-	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	var err error
-	select {
-	case <-r.etcd.Server.ReadyNotify():
-		return r.etcd, nil
-	case err = <-r.etcd.Err():
-	case err = <-log.fatal:
-	case <-r.etcd.Server.StopNotify():
-		err = errors.New("it stopped before it was ready")
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	log.hush()
-	shut(r.etcd)
-	return nil, err
-}
-
-// shut stops a server, ready or not. Stopping raft first makes the rest quick and, before it is ready, possible at all.
-func shut(e *core) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		e.Server.Stop()
-		e.front.stop()
-		e.Close()
-	}()
-	t := time.NewTimer(closeWait)
-	defer t.Stop()
-	select {
-	case <-done:
-		return nil
-	case <-t.C:
-		return fmt.Errorf("close embedded etcd: not done after %v", closeWait)
-	}
 }
 
 func etcdConfig(c Config, addr netip.AddrPort, log *bridge) *embed.Config {
