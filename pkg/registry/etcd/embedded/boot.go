@@ -87,7 +87,7 @@ func boot(ctx context.Context, c Config, addr netip.AddrPort, log *bridge) (*cor
 		// It is stuck, most likely on the disk. Should it come up after all, it goes down at once.
 		go func() {
 			if late := <-started; late.err == nil {
-				shut(late.etcd)
+				shut(late.etcd) //nolint:errcheck // nobody waits for it any more
 			}
 		}()
 		return nil, ctx.Err()
@@ -97,7 +97,7 @@ func boot(ctx context.Context, c Config, addr netip.AddrPort, log *bridge) (*cor
 	}
 	if err := ready(ctx, r.etcd, log); err != nil {
 		log.hush()
-		shut(r.etcd)
+		shut(r.etcd) //nolint:errcheck // what kept it from being ready says more
 		return nil, err
 	}
 	return r.etcd, nil
