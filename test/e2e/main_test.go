@@ -1,0 +1,40 @@
+// Package e2e_test looks at goms from the outside: it builds the programs, runs them as processes, and talks to them over sockets.
+//
+// What needs nothing but Go always runs, on the gateway's embedded etcd. What needs more asks for it by need: where the tool is
+// absent the test is skipped with a line that says so, and with CI=true it fails.
+//
+//	tool      found by                                                 used for
+//	etcd 3.4  /usr/bin/etcd (GOMS_TEST_OLD_ETCD names another)         an old server, as distributions ship it
+//	etcd 3.7  $ETCD_BIN_DIR/etcd, else .ci/tools/bin/etcd              a cluster of three members
+//	nginx     PATH                                                     deploy/nginx.conf in front of three gateways
+//	Zipkin    java in PATH and the jar named by $ZIPKIN_JAR            the trace of one request as people see it
+//
+// Ports are chosen free below 10000, out of reach of outgoing connections. Nothing waits by the clock where a condition can be
+// waited for, and nothing leaves a process behind: every process is killed and waited for when its test ends.
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "goms-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binDir = dir
+	code := m.Run()
+	if n := running.Load(); n != 0 {
+		fmt.Fprintf(os.Stderr, "BUG: %d processes were started and never waited for\n", n)
+		return 1
+	}
+	return code
+}
