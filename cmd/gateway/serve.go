@@ -34,7 +34,9 @@ func serve(ctx context.Context, f *flags, args []string, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	p, err := prepare(ctx, c, stdout)
+	out := console.NewQueue(stdout)
+	defer out.Close(time.Second)
+	p, err := prepare(ctx, c, out)
 	if err != nil {
 		return err
 	}
@@ -202,7 +204,10 @@ func (p *process) run(ctx context.Context) error {
 	}
 
 	front, stopping := errgroup.WithContext(ctx)
-	front.Go(func() error { return p.gateway.Serve(p.http) })
+	front.Go(func() error {
+		p.awaitNodes(stopping)
+		return p.gateway.Serve(p.http)
+	})
 	front.Go(func() error { return p.grpc.Serve(p.rpc) })
 	front.Go(func() error { return served(p.ops.Serve(p.admin)) })
 	front.Go(func() error {
@@ -262,6 +267,20 @@ func (p *process) watchEtcd(ctx context.Context) error {
 		return fmt.Errorf("embedded etcd: %w", err)
 	case <-ctx.Done():
 		return nil
+	}
+}
+
+// firstNodes is how long clients wait in the backlog for the gateway to learn of nodes before it begins
+// to answer that it knows none.
+const firstNodes = 2 * time.Second
+
+func (p *process) awaitNodes(ctx context.Context) {
+	t := time.NewTimer(firstNodes)
+	defer t.Stop()
+	select {
+	case <-p.gateway.Known():
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

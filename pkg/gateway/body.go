@@ -83,6 +83,9 @@ func (b *body) feedChunks(out, in []byte) ([]byte, int, error) {
 				out = append(out, data...)
 			}
 		}
+		if b.room >= 0 && b.chunks.Left() > uint64(b.room) {
+			return out, taken, errBodyTooLarge
+		}
 		if b.chunks.Done() {
 			b.done = true
 			return b.appendEnd(out), taken, nil

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -142,6 +143,9 @@ func (c *conn) readHead(x *exchange) (int, error) {
 		case end > 0:
 			return end, nil
 		case have > limits.Target+64 && x.reqScan.Lines() == 0:
+			if bytes.IndexByte(c.buf[c.r:c.w], ' ') < 0 {
+				return 0, http1.ErrRequestLine
+			}
 			return 0, http1.ErrTargetLong
 		case have > limits.Head:
 			return 0, http1.ErrHeadLong

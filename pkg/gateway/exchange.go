@@ -74,7 +74,7 @@ type span struct{ start, end int }
 func (x *exchange) reset() {
 	x.rule, x.stats, x.pool = nil, nil, nil
 	x.client, x.trusted, x.fwd = netip.Addr{}, false, false
-	x.kept, x.xff, x.proto, x.host, x.id, x.path = x.kept[:0], x.xff[:0], nil, nil, nil, nil
+	x.kept, x.xff, x.proto, x.host, x.id, x.path = x.kept[:0], x.xff[:0], nil, nil, appendRequestID(x.idBuf[:0]), nil
 	x.carrier.Reset()
 	x.trace = trace.Context{}
 	x.upgrade, x.head = false, false

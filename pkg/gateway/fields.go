@@ -21,6 +21,7 @@ const (
 	ownRequestID       // X-Request-Id
 	ownTrace           // B3 and W3C trace context
 	ownVia             // kept, and added to
+	ownProxyAuth       // credentials for a proxy, which this is not: they go no further
 )
 
 var callKeyAlias = strings.ToLower(auth.CallKeyHeader)
@@ -40,6 +41,10 @@ func ownedField(name []byte) owned {
 	case 'f':
 		if http1.EqualAlias(name, "forwarded") {
 			return ownProxy
+		}
+	case 'p':
+		if http1.EqualAlias(name, "proxy-authorization") || http1.EqualAlias(name, "proxy-authenticate") {
+			return ownProxyAuth
 		}
 	case 't':
 		if http1.EqualAlias(name, "traceparent") || http1.EqualAlias(name, "tracestate") {
@@ -83,6 +88,15 @@ func alias(name []byte) bool {
 		if c == '_' || c == '.' {
 			return true
 		}
+	}
+	return false
+}
+
+// ownedSecret reports whether a field of an answer is kept from clients.
+func ownedSecret(name []byte) bool {
+	switch ownedField(name) {
+	case ownCallKey, ownProxyAuth:
+		return true
 	}
 	return false
 }

@@ -13,6 +13,14 @@ import (
 	"github.com/goms-io/goms/pkg/route"
 )
 
+const (
+	postBody = `{"username":"test","password":"test"}`
+	get      = "GET /api/user/login?a=1&b=3 HTTP/1.1\r\nHost: gateway\r\nUser-Agent: test\r\nAccept: */*\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
+	post     = "POST /api/user/login HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n" + postBody
+	plain    = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+	chunked  = "HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 04:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+)
+
 // FuzzRequestHead holds what a node sees of any request that is passed on: net/http reads it, it is
 // framed as the client's was, and what the gateway vouches for is there once and is the gateway's.
 func FuzzRequestHead(f *testing.F) {

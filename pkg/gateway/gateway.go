@@ -64,6 +64,8 @@ type Gateway struct {
 	metrics   *metrics
 	exchanges sync.Pool
 
+	known chan struct{} // closed by the first Apply
+
 	table    atomic.Pointer[table]
 	view     atomic.Pointer[view]
 	date     atomic.Pointer[date]
@@ -105,6 +107,7 @@ func New(c Config) (*Gateway, error) {
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self,
+		known:     make(chan struct{}),
 		conns:     map[*conn]struct{}{},
 		listeners: map[net.Listener]struct{}{},
 	}
@@ -119,6 +122,9 @@ func New(c Config) (*Gateway, error) {
 	g.tick(time.Now())
 	return g, nil
 }
+
+// Known is closed once the nodes are known, by the first Apply.
+func (g *Gateway) Known() <-chan struct{} { return g.known }
 
 // SetRoutes swaps the route table. Requests already matched finish with the old one; the figures of
 // routes that stay go on.

@@ -106,7 +106,7 @@ func (x *exchange) appendKept(dst, head []byte) []byte {
 	from, to := 0, 0 // the run of lines that touch
 	for i := range x.res.Fields {
 		f := &x.res.Fields[i]
-		if f.Kind.HopByHop() || f.Nominated || f.Kind == http1.KindOther && ownedField(f.Name) == ownCallKey {
+		if f.Kind.HopByHop() || f.Nominated || f.Kind == http1.KindOther && ownedSecret(f.Name) {
 			continue
 		}
 		if f.Start != to {

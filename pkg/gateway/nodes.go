@@ -35,6 +35,7 @@ func (g *Gateway) Apply(snapshot registry.Snapshot) {
 	}
 	g.view.Store(next)
 	if old == nil {
+		close(g.known)
 		g.log.Info("registry read", "nodes", len(snapshot.Nodes))
 		return
 	}

@@ -20,28 +20,17 @@ func (x *exchange) finish() {
 	if x.reason != ReasonNone {
 		g.metrics.reasons[x.reason].Add(1)
 	}
-	if x.trace.Sampling.Sampled() {
+	if x.rule != nil && x.trace.Sampling.Sampled() {
 		s := trace.Span{
-			Context: x.trace, Kind: trace.Server, Name: "unmatched", Start: x.start, Duration: took,
-			Status: x.status, Error: x.errorName(), RemoteAddr: x.peer,
-		}
-		if x.rule != nil {
-			s.Name, s.Route = x.rule.SpanName(x.req.Method), x.rule.Name
-			s.Method = methodName(x.req.Method)
+			Context: x.trace, Kind: trace.Server, Name: x.rule.SpanName(x.req.Method), Start: x.start, Duration: took,
+			Method: methodName(x.req.Method), Route: x.rule.Name,
+			Status: x.status, Error: x.reason.String(), RemoteAddr: x.peer,
 		}
 		g.tracer.Record(&s)
 	}
 	if g.set.AccessLog {
 		x.accessRecord(took)
 	}
-}
-
-// errorName is the reason when it stands for a failure.
-func (x *exchange) errorName() string {
-	if x.reason == ReasonLocal {
-		return ""
-	}
-	return x.reason.String()
 }
 
 // recordAttempt records the client span of one attempt.

@@ -41,9 +41,6 @@ func (x *exchange) sift() error {
 	} else if x.fwd && !x.trusted {
 		x.client = netip.Addr{} // said to come from elsewhere, by somebody who is not believed
 	}
-	if x.id == nil {
-		x.id = appendRequestID(x.idBuf[:0])
-	}
 	return nil
 }
 

@@ -133,6 +133,9 @@ func (c *Chunks) trailers(buf []byte) (int, error) {
 	return end, nil
 }
 
+// Left returns how many bytes the current chunk says are still to come.
+func (c *Chunks) Left() uint64 { return c.left }
+
 // Trailers returns the trailer fields, once Done: views of the buffer given to the call of Next that
 // finished the body.
 func (c *Chunks) Trailers() []Field { return c.trailer.Fields }

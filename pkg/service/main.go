@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -58,7 +59,9 @@ func Run(ctx context.Context, o Options, setup Setup) error {
 		if err != nil {
 			return err
 		}
-		o.Log, err = console.New(o.Stdout, o.Config.LogFormat, o.Name, level)
+		out := console.NewQueue(o.Stdout)
+		defer out.Close(time.Second)
+		o.Log, err = console.New(out, o.Config.LogFormat, o.Name, level)
 		if err != nil {
 			return &project.ConfigError{Key: "logFormat", Msg: err.Error()}
 		}
