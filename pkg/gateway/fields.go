@@ -62,7 +62,7 @@ func ownedField(name []byte) owned {
 
 func ownedX(name []byte) owned {
 	switch {
-	case len(name) > 12 && http1.EqualAlias(name[:12], "x-forwarded-"):
+	case len(name) >= 12 && http1.EqualAlias(name[:12], "x-forwarded-"):
 		switch {
 		case http1.EqualAlias(name[12:], "for"):
 			return ownForwarded
@@ -76,7 +76,7 @@ func ownedX(name []byte) owned {
 		return ownRequestID
 	case http1.EqualAlias(name, "x-real-ip"):
 		return ownProxy
-	case len(name) > 5 && http1.EqualAlias(name[:5], "x-b3-"):
+	case len(name) >= 5 && http1.EqualAlias(name[:5], "x-b3-"):
 		return ownTrace
 	}
 	return ownNone
