@@ -77,7 +77,7 @@ func (g *Gateway) clusterGateway() *ClusterGateway {
 func (g *Gateway) connections() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns)
+	return g.open
 }
 
 func (g *Gateway) clusterJSON(verbose bool) []byte {

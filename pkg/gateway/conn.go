@@ -22,6 +22,9 @@ type conn struct {
 	tcp  *net.TCPConn // nil when the connection is not TCP itself
 	peer netip.AddrPort
 
+	tls    bool // the client's side is encrypted
+	stream bool // it carries one request of an HTTP/2 connection
+
 	buf  []byte // what the client sent; [r:w] is unused
 	r, w int
 }
@@ -51,6 +54,9 @@ func newConn(g *Gateway, nc net.Conn) *conn {
 // serve runs until the connection is closed.
 func (c *conn) serve() {
 	defer c.nc.Close()
+	if !c.handshake() {
+		return
+	}
 	patience := c.gw.set.HeadTimeout // a connection that was opened wants to say something
 	for c.await(patience) {
 		x := c.gw.exchange()
@@ -107,7 +113,7 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 
 // request lives one request from its head to its record. It reports whether the connection goes on.
 func (c *conn) request(x *exchange) (keep bool) {
-	x.peer = c.peer
+	x.peer, x.tls = c.peer, c.tls
 	end, err := c.readHead(x)
 	if err != nil {
 		return c.headFailed(x, err)

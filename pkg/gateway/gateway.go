@@ -63,6 +63,7 @@ type Gateway struct {
 	endpoints map[string]func(*exchange) *local
 	metrics   *metrics
 	exchanges sync.Pool
+	http2     *http2Server
 
 	known chan struct{} // closed by the first Apply
 
@@ -79,7 +80,8 @@ type Gateway struct {
 	mu        sync.Mutex // guards what follows
 	conns     map[*conn]struct{}
 	room      *sync.Cond // a connection ended, or the listeners close
-	listeners map[net.Listener]struct{}
+	open      int        // of them, without streams
+	listeners map[net.Listener]func(net.Conn) *conn
 	closed    bool
 	serving   sync.WaitGroup // goroutines of connections
 }
@@ -109,11 +111,12 @@ func New(c Config) (*Gateway, error) {
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self,
 		known:     make(chan struct{}),
 		conns:     map[*conn]struct{}{},
-		listeners: map[net.Listener]struct{}{},
+		listeners: map[net.Listener]func(net.Conn) *conn{},
 	}
 	g.room = sync.NewCond(&g.mu)
 	g.base, g.giveUp = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g, c.Reporter)
+	g.http2 = newHTTP2Server(g)
 	g.endpoints = map[string]func(*exchange) *local{"/cluster": clusterEndpoint, "/livez": livezEndpoint, "/readyz": readyzEndpoint}
 	g.exchanges.New = func() any {
 		return &exchange{gw: g, ans: make([]byte, answerBuffer), out: make([]byte, 0, readBuffer)}

@@ -29,6 +29,9 @@ type metrics struct {
 	connectFailures atomic.Int64
 	tunnels         atomic.Int64
 	full            atomic.Int64
+
+	handshakeFailures atomic.Int64
+	streamErrors      atomic.Int64
 }
 
 // bounds are the upper bounds of the duration's buckets, in seconds.
@@ -66,6 +69,8 @@ var (
 	tunnelsDesc   = prometheus.NewDesc("goms_tunnels", "Upgraded connections that are open.", nil, nil)
 	connsDesc     = prometheus.NewDesc("goms_connections", "Client connections that are open.", nil, nil)
 	fullDesc      = prometheus.NewDesc("goms_connections_full_total", "Times that accepting waited for the limit of connections.", nil, nil)
+	handshakeDesc = prometheus.NewDesc("goms_tls_handshake_failures_total", "TLS handshakes that failed.", nil, nil)
+	streamsDesc   = prometheus.NewDesc("goms_http2_errors_total", "Faults in HTTP/2 connections and streams of clients.", nil, nil)
 	inFlightDesc  = prometheus.NewDesc("goms_node_in_flight", "Requests at a node.", []string{"service", "node"}, nil)
 	nodeReqDesc   = prometheus.NewDesc("goms_node_requests_total", "Requests sent to a node.", []string{"service", "node"}, nil)
 	nodeFailDesc  = prometheus.NewDesc("goms_node_failures_total", "Connections to a node that failed.", []string{"service", "node"}, nil)
@@ -102,7 +107,7 @@ func (m *metrics) route(name, service string) *routeStats {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requestsDesc, durationDesc, reasonsDesc, retriesDesc, connectDesc, tunnelsDesc, connsDesc,
-		fullDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
+		fullDesc, handshakeDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
 	} {
 		ch <- d
 	}
@@ -123,6 +128,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(retriesDesc, m.retries.Load())
 	counter(connectDesc, m.connectFailures.Load())
 	counter(fullDesc, m.full.Load())
+	counter(handshakeDesc, m.handshakeFailures.Load())
+	counter(streamsDesc, m.streamErrors.Load())
 	gauge(tunnelsDesc, float64(m.tunnels.Load()))
 	gauge(connsDesc, float64(m.gw.connections()))
 	m.collectNodes(counter, gauge)

@@ -10,12 +10,17 @@ import (
 
 // Serve accepts connections on ln until Shutdown, and then returns nil. It closes ln.
 func (g *Gateway) Serve(ln net.Listener) error {
+	return g.accept(ln, func(nc net.Conn) *conn { return newConn(g, nc) })
+}
+
+// accept accepts connections on ln; wrap makes what serves each.
+func (g *Gateway) accept(ln net.Listener, wrap func(net.Conn) *conn) error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return ln.Close()
 	}
-	g.listeners[ln] = struct{}{}
+	g.listeners[ln] = wrap
 	g.mu.Unlock()
 	defer ln.Close()
 	pause := time.Duration(0)
@@ -26,7 +31,7 @@ func (g *Gateway) Serve(ln net.Listener) error {
 		nc, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			g.start(nc)
+			g.start(wrap(nc))
 			continue
 		}
 		if g.stopped() {
@@ -56,7 +61,7 @@ func temporary(err error) bool {
 func (g *Gateway) waitForRoom() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.conns) >= g.set.MaxConnections && !g.closed {
+	for g.open >= g.set.MaxConnections && !g.closed {
 		g.metrics.full.Add(1)
 		g.room.Wait()
 	}
@@ -69,10 +74,14 @@ func (g *Gateway) stopped() bool {
 	return g.closed
 }
 
-func (g *Gateway) start(nc net.Conn) {
-	c := newConn(g, nc)
+// start serves a connection in a goroutine that Shutdown waits for. Streams are not counted: their
+// HTTP/2 connection is, and bounds them.
+func (g *Gateway) start(c *conn) {
 	g.mu.Lock()
 	g.conns[c] = struct{}{}
+	if !c.stream {
+		g.open++
+	}
 	g.serving.Add(1)
 	g.mu.Unlock()
 	go g.serveConn(c)
@@ -82,9 +91,12 @@ func (g *Gateway) serveConn(c *conn) {
 	defer g.serving.Done()
 	c.serve()
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	delete(g.conns, c)
-	g.room.Signal()
-	g.mu.Unlock()
+	if !c.stream {
+		g.open--
+		g.room.Signal()
+	}
 }
 
 // Drain begins to stop: /readyz answers 503 and every answer ends its connection. It may be called
@@ -100,6 +112,8 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.closeListeners()
 	limit, cancel := context.WithTimeout(ctx, g.set.DrainTimeout)
 	defer cancel()
+	goneAway := g.http2.goAway(limit)
+	defer func() { <-goneAway }()
 	done := make(chan struct{})
 	go func() {
 		g.serving.Wait()
@@ -122,6 +136,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		break
 	}
 	g.giveUp()
+	g.http2.server.Close() //nolint:errcheck // what is still open is cut off
 	late := g.snapshotConns(nil)
 	for _, c := range late {
 		c.end(endDrain)
@@ -147,18 +162,18 @@ func wait(ctx context.Context, d time.Duration) {
 func (g *Gateway) closeListeners() {
 	g.mu.Lock()
 	listeners := g.listeners
-	g.listeners = map[net.Listener]struct{}{}
+	g.listeners = map[net.Listener]func(net.Conn) *conn{}
 	g.closed = true
 	g.room.Broadcast()
 	g.mu.Unlock()
-	for ln := range listeners {
+	for ln, wrap := range listeners {
 		if d, ok := ln.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
 			for {
 				nc, err := ln.Accept()
 				if err != nil {
 					break
 				}
-				g.start(nc)
+				g.start(wrap(nc))
 			}
 		}
 		ln.Close()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 
@@ -9,6 +10,9 @@ import (
 
 // clientGone reports whether the peer of nc has closed its side, without taking a byte from it.
 func clientGone(nc net.Conn) bool {
+	if s, ok := nc.(*streamConn); ok {
+		return s.Gone()
+	}
 	p := newProbe(nc)
 	return p != nil && p.events(unix.POLLRDHUP) != 0
 }
@@ -22,6 +26,9 @@ type probe struct {
 }
 
 func newProbe(nc net.Conn) *probe {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return nil
@@ -60,6 +67,9 @@ func (p *probe) readable() bool {
 // transferred returns how many bytes the peer of nc has acknowledged and sent so far: it moves as long
 // as the peer does, also while the kernel does the copying.
 func transferred(nc net.Conn) uint64 {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return 0

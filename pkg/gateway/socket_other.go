@@ -5,7 +5,10 @@ package gateway
 import "net"
 
 // clientGone cannot look ahead on this system: a client that left is noticed when it is written to.
-func clientGone(net.Conn) bool { return false }
+func clientGone(nc net.Conn) bool {
+	s, ok := nc.(*streamConn)
+	return ok && s.Gone()
+}
 
 // probe cannot look ahead on this system: a stale connection is noticed when it is used.
 type probe struct{}

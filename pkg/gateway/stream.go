@@ -1,0 +1,300 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/goms-io/goms/pkg/http1"
+)
+
+// HTTP/2 connections are kept by net/http's server. Each request of theirs is written as HTTP/1.1 into a
+// connection in memory, whose other end a conn serves like any other: the same parser, routes, limits,
+// attempts and records hold for it.
+
+// Bounds of one HTTP/2 connection.
+const (
+	maxStreams     = 100
+	maxStreamHead  = 64 << 10 // header list
+	streamWindow   = 64 << 10
+	connWindow     = 1 << 20
+	streamPingWait = 15 * time.Second
+)
+
+// http2Server serves the HTTP/2 connections that are handed to it.
+type http2Server struct {
+	server  *http.Server
+	conns   chan net.Conn
+	closed  chan struct{} // the server accepts no more
+	ended   sync.Map      // net.Conn → chan struct{}, closed when the connection ends
+	once    sync.Once
+	begin   sync.Once
+	serving sync.WaitGroup
+}
+
+func newHTTP2Server(g *Gateway) *http2Server {
+	s := &http2Server{conns: make(chan net.Conn), closed: make(chan struct{})}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	s.server = &http.Server{
+		Handler: http.HandlerFunc(g.serveStream), Protocols: protocols, MaxHeaderBytes: maxStreamHead,
+		ReadHeaderTimeout: g.set.HeadTimeout, IdleTimeout: g.set.IdleTimeout, ConnState: s.state,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
+			SendPingTimeout: g.set.IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set.BodyTimeout,
+			CountError: func(string) { g.metrics.streamErrors.Add(1) },
+		},
+	}
+	return s
+}
+
+// start serves what is handed over, once, in a goroutine that ends with goAway.
+func (s *http2Server) start() {
+	s.begin.Do(func() {
+		s.serving.Go(func() {
+			s.server.Serve(s) //nolint:errcheck // it ends when it is told to
+		})
+	})
+}
+
+// goAway tells all clients to leave, and waits for them until ctx is done. The channel is closed when
+// that is over.
+func (s *http2Server) goAway(ctx context.Context) <-chan struct{} {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		s.Close()              //nolint:errcheck // always nil
+		s.server.Shutdown(ctx) //nolint:errcheck // what is left is cut off by Close
+		s.serving.Wait()
+	}()
+	return over
+}
+
+// Accept, Close and Addr make s the listener of its server.
+func (s *http2Server) Accept() (net.Conn, error) {
+	select {
+	case nc := <-s.conns:
+		return nc, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (s *http2Server) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (s *http2Server) Addr() net.Addr { return &net.TCPAddr{} }
+
+// serve hands a connection over and returns when it has ended.
+func (s *http2Server) serve(nc net.Conn) {
+	ended := make(chan struct{})
+	s.ended.Store(nc, ended)
+	defer s.ended.Delete(nc)
+	select {
+	case s.conns <- nc:
+		<-ended
+	case <-s.closed:
+	}
+}
+
+// state is told what becomes of a connection.
+func (s *http2Server) state(nc net.Conn, state http.ConnState) {
+	if state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	if ended, ok := s.ended.LoadAndDelete(nc); ok {
+		close(ended.(chan struct{})) //nolint:forcetypeassert // see serve
+	}
+}
+
+// streamConn is the gateway's end of the connection in memory that carries one request.
+type streamConn struct {
+	net.Conn
+	remote net.Addr
+	client context.Context // ends when the client gives the stream up
+}
+
+// RemoteAddr returns the address of the client.
+func (s *streamConn) RemoteAddr() net.Addr { return s.remote }
+
+// Gone reports whether the client has given the stream up.
+func (s *streamConn) Gone() bool { return s.client.Err() != nil }
+
+type textAddr string
+
+func (textAddr) Network() string  { return "tcp" }
+func (a textAddr) String() string { return string(a) }
+
+func remoteOf(r *http.Request) net.Addr {
+	if a, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil {
+		return a
+	}
+	return textAddr(r.RemoteAddr)
+}
+
+// serveStream is the life of one HTTP/2 request: written into memory, served, and its answer read back.
+func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
+	if strings.ContainsAny(r.Method+r.RequestURI+r.Host, "\r\n\x00") {
+		http.Error(w, "bad request", http.StatusBadRequest)
+		return
+	}
+	ours, theirs := net.Pipe()
+	c := newConn(g, &streamConn{Conn: theirs, remote: remoteOf(r), client: r.Context()})
+	c.tls, c.stream = true, true
+	g.start(c)
+	var wg sync.WaitGroup
+	wg.Go(func() { writeStream(ours, r) })
+	err := readStream(w, r, ours)
+	ours.Close()
+	r.Body.Close()
+	wg.Wait()
+	if err != nil {
+		panic(http.ErrAbortHandler) // the stream is reset: what was sent of the answer is not the whole
+	}
+}
+
+// writeStream writes the request as HTTP/1.1.
+func writeStream(dst io.Writer, r *http.Request) {
+	bw := bufio.NewWriterSize(dst, 4<<10)
+	bw.WriteString(r.Method + " " + r.RequestURI + " HTTP/1.1\r\nHost: " + r.Host + "\r\n")
+	for name, values := range r.Header {
+		switch name {
+		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Expect", "Trailer", "Te":
+			continue
+		}
+		for _, v := range values {
+			bw.WriteString(name + ": " + v + "\r\n")
+		}
+	}
+	if r.Header.Get("Te") == "trailers" {
+		bw.WriteString("TE: trailers\r\nConnection: close, TE\r\n")
+	} else {
+		bw.WriteString("Connection: close\r\n")
+	}
+	chunked := r.ContentLength < 0
+	switch {
+	case chunked:
+		bw.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+	case r.ContentLength > 0:
+		bw.WriteString("Content-Length: " + strconv.FormatInt(r.ContentLength, 10) + "\r\n\r\n")
+	default:
+		bw.WriteString("\r\n")
+	}
+	if bw.Flush() != nil {
+		return
+	}
+	if err := copyStreamBody(dst, r, chunked); err != nil {
+		// The client gave up inside its body. Ending the connection here says so; the answer, if there
+		// is to be one, is for nobody.
+		if c, ok := dst.(io.Closer); ok {
+			c.Close()
+		}
+	}
+}
+
+// copyStreamBody writes the request's body, in chunks when its length is not known.
+func copyStreamBody(dst io.Writer, r *http.Request, chunked bool) error {
+	bp := relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
+	defer relayBuffers.Put(bp)
+	var out []byte
+	for {
+		n, err := r.Body.Read(*bp)
+		out = (*bp)[:n]
+		if chunked && n > 0 {
+			out = http1.AppendChunk(nil, out)
+		}
+		if n > 0 {
+			if _, werr := dst.Write(out); werr != nil {
+				return nil // the gateway has its answer already
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !chunked {
+		return nil
+	}
+	out = append(out[:0], "0\r\n"...)
+	for name, values := range r.Trailer {
+		for _, v := range values {
+			out = append(out, name+": "+v+"\r\n"...)
+		}
+	}
+	_, err := dst.Write(append(out, "\r\n"...))
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	return nil
+}
+
+// readStream reads the answer and passes it on. An error means that it is not whole.
+func readStream(w http.ResponseWriter, r *http.Request, src io.Reader) error {
+	br := bufio.NewReaderSize(src, 4<<10)
+	for {
+		res, err := http.ReadResponse(br, r)
+		if err != nil {
+			return err
+		}
+		header := w.Header()
+		for name, values := range res.Header {
+			if name != "Connection" {
+				header[name] = values
+			}
+		}
+		if res.StatusCode < 200 {
+			if res.StatusCode != http.StatusContinue {
+				w.WriteHeader(res.StatusCode)
+			}
+			clear(header)
+			continue
+		}
+		w.WriteHeader(res.StatusCode)
+		err = copyAnswer(w, res)
+		for name, values := range res.Trailer {
+			header[http.TrailerPrefix+name] = values
+		}
+		return err
+	}
+}
+
+// copyAnswer passes the body on as it comes.
+func copyAnswer(w http.ResponseWriter, res *http.Response) error {
+	defer res.Body.Close()
+	bp := relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
+	defer relayBuffers.Put(bp)
+	flusher := http.NewResponseController(w)
+	for {
+		n, err := res.Body.Read(*bp)
+		if n > 0 {
+			if _, werr := w.Write((*bp)[:n]); werr != nil {
+				return werr
+			}
+			if err == nil {
+				if ferr := flusher.Flush(); ferr != nil {
+					return ferr
+				}
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

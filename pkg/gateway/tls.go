@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"time"
+)
+
+// handshakeTimeout is a client's time for a TLS handshake.
+const handshakeTimeout = 10 * time.Second
+
+// ServeTLS accepts TLS connections on ln until Shutdown. HTTP/1.1 inside TLS is served like without;
+// connections that chose HTTP/2 go through net/http's server, and each of their requests to the same
+// life as any other (stream.go). It closes ln.
+func (g *Gateway) ServeTLS(ln net.Listener, config *tls.Config) error {
+	g.http2.start()
+	return g.accept(ln, func(nc net.Conn) *conn {
+		c := newConn(g, tls.Server(nc, config))
+		c.tls = true
+		return c
+	})
+}
+
+// handshake does the TLS handshake of a connection and reports whether it is for this driver: an HTTP/2
+// connection is served to its end, by another.
+func (c *conn) handshake() bool {
+	secure, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(c.gw.base, handshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.gw.metrics.handshakeFailures.Add(1)
+		return false
+	}
+	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+		c.gw.http2.serve(secure)
+		return false
+	}
+	return true
+}
+
+// Redirect answers every request with the same address on HTTPS, at the port given; 443 is left out. It
+// is a handler for a plain listener that has no other purpose.
+func Redirect(port string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if host == "" || r.URL.Path == "" || r.URL.Path[0] != '/' {
+			http.Error(w, "bad request", http.StatusBadRequest)
+			return
+		}
+		if port != "443" {
+			host = net.JoinHostPort(host, port)
+		}
+		w.Header().Set("Location", "https://"+host+r.URL.RequestURI())
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})
+}
