@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
 
 	"github.com/spf13/pflag"
 
+	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/project"
@@ -35,13 +37,26 @@ type Gateway struct {
 	AdminPort  int    `yaml:"adminPort"`  // the HTTP port + 200 when absent (-1), 0 is any free one
 	Prefix     string `yaml:"prefix"`     // of all routes: /api
 
+	// TLS is the HTTPS listener: there is one when there are certificates.
+	TLS TLS `yaml:"tls"`
+
 	gateway.Settings `yaml:",inline"`
 }
+
+// TLS is the HTTPS listener, for HTTP/2 and HTTP/1.1.
+type TLS struct {
+	Port         int          `yaml:"port"`         // 8443; 0 is any free one
+	Certificates []certs.Pair `yaml:"certificates"` // chosen by the host name; the first is for all others
+	ClientCAFile string       `yaml:"clientCAFile"` // clients must have a certificate of one of these authorities; "" asks for none
+	RedirectPort int          `yaml:"redirectPort"` // plain HTTP that only names the HTTPS address; -1 is none
+}
+
+func (t TLS) enabled() bool { return len(t.Certificates) > 0 }
 
 func defaultConfig() Config {
 	return Config{
 		Project: project.Default(),
-		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, Settings: gateway.DefaultSettings()},
+		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, TLS: TLS{Port: 8443, RedirectPort: -1}, Settings: gateway.DefaultSettings()},
 	}
 }
 
@@ -55,8 +70,15 @@ func (c *Config) Validate() error {
 	for _, p := range []struct {
 		key  string
 		port int
-	}{{"gateway.httpPort", g.HTTPPort}, {"gateway.rpcPort", g.RPCPort}, {"gateway.adminPort", g.AdminPort}} {
-		if p.port > 65535 || p.port < 0 && (p.key != "gateway.adminPort" || p.port != -1) {
+		none bool // -1 is a value of its own
+	}{
+		{"gateway.httpPort", g.HTTPPort, false},
+		{"gateway.rpcPort", g.RPCPort, false},
+		{"gateway.adminPort", g.AdminPort, true},
+		{"gateway.tls.port", g.TLS.Port, false},
+		{"gateway.tls.redirectPort", g.TLS.RedirectPort, true},
+	} {
+		if p.port > 65535 || p.port < 0 && !(p.none && p.port == -1) {
 			complain(p.key, "%d is no port", p.port)
 		}
 	}
@@ -66,7 +88,18 @@ func (c *Config) Validate() error {
 	if _, err := route.New(g.Prefix, nil); err != nil {
 		complain("gateway.prefix", "%v", err)
 	}
+	if g.TLS.enabled() {
+		if _, err := certs.Open(g.TLS.options(nil)); err != nil {
+			complain("gateway.tls.certificates", "%v", err)
+		}
+	} else if g.TLS.ClientCAFile != "" || g.TLS.RedirectPort >= 0 {
+		complain("gateway.tls.certificates", "there is none, and what else is said of TLS needs one")
+	}
 	return errors.Join(all...)
+}
+
+func (t TLS) options(log *slog.Logger) certs.Options {
+	return certs.Options{Pairs: t.Certificates, ClientCAFile: t.ClientCAFile, Log: log}
 }
 
 // adminAddr is what the admin listener listens on.

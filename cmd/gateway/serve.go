@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
@@ -50,6 +51,9 @@ type process struct {
 	http     net.Listener
 	rpc      net.Listener
 	admin    net.Listener
+	https    net.Listener     // nil without TLS
+	plain    net.Listener     // redirects to HTTPS; nil without
+	certs    *certs.Store     // nil without TLS
 	etcd     *embedded.Server // nil when etcd is elsewhere
 	registry *etcd.Registry
 	reporter *trace.Reporter // nil when spans go nowhere
@@ -57,6 +61,7 @@ type process struct {
 	gateway  *gateway.Gateway
 	grpc     *grpc.Server
 	ops      *http.Server
+	redirect *http.Server // nil without a redirect listener
 }
 
 // prepare listens first, so that a port in use is found before anybody is told of this gateway, and
@@ -111,7 +116,32 @@ func (p *process) listen() (err error) {
 	if p.admin, err = net.Listen("tcp", addr); err != nil {
 		return fmt.Errorf("listen for operators on %s: %w (choose another port with -admin_port)", addr, err)
 	}
-	return nil
+	return p.listenTLS()
+}
+
+// listenTLS opens the ports of TLS, if it is configured.
+func (p *process) listenTLS() (err error) {
+	g := &p.config.Gateway
+	if !g.TLS.enabled() {
+		return nil
+	}
+	if p.certs, err = certs.Open(g.TLS.options(p.log)); err != nil {
+		return err
+	}
+	if p.https, err = listen(g.ListenHost, g.TLS.Port, "HTTPS", "gateway.tls.port"); err != nil || g.TLS.RedirectPort < 0 {
+		return err
+	}
+	p.plain, err = listen(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort")
+	p.redirect = p.server(gateway.Redirect(port(p.https)))
+	return err
+}
+
+// server returns an HTTP server for what is not the gateway's traffic.
+func (p *process) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
 }
 
 func listen(host string, port int, what, flag string) (net.Listener, error) {
@@ -179,10 +209,7 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 		return err
 	}
 	p.grpc = rpc.NewServer(keys, tracer, p.log)
-	p.ops = &http.Server{
-		Handler: p.gateway.AdminHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-	}
+	p.ops = p.server(p.gateway.AdminHandler())
 	return nil
 }
 
@@ -208,6 +235,18 @@ func (p *process) run(ctx context.Context) error {
 		p.awaitNodes(stopping)
 		return p.gateway.Serve(p.http)
 	})
+	if p.https != nil {
+		front.Go(func() error {
+			p.awaitNodes(stopping)
+			return p.gateway.ServeTLS(p.https, p.certs.ServerConfig())
+		})
+		back.Go(func() error { return p.certs.Run(background) })
+		p.log.Info("Https Listen on port: " + port(p.https))
+	}
+	if p.plain != nil {
+		front.Go(func() error { return served(p.redirect.Serve(p.plain)) })
+		p.log.Info("Redirect Listen on port: " + port(p.plain))
+	}
 	front.Go(func() error { return p.grpc.Serve(p.rpc) })
 	front.Go(func() error { return served(p.ops.Serve(p.admin)) })
 	front.Go(func() error {
@@ -303,15 +342,17 @@ func (p *process) stop() error {
 	p.grpc.Stop() // health and reflection only: nothing to wait for
 	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if p.ops.Shutdown(ctx) != nil {
-		p.ops.Close() //nolint:errcheck // what is still open is cut off
+	for _, s := range []*http.Server{p.ops, p.redirect} {
+		if s != nil && s.Shutdown(ctx) != nil {
+			s.Close() //nolint:errcheck // what is still open is cut off
+		}
 	}
 	return err
 }
 
 // close gives back what prepare took. The parts that were started have ended.
 func (p *process) close() {
-	for _, ln := range []net.Listener{p.http, p.rpc, p.admin} {
+	for _, ln := range []net.Listener{p.http, p.rpc, p.admin, p.https, p.plain} {
 		if ln != nil {
 			ln.Close()
 		}
