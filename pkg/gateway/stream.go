@@ -165,46 +165,55 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 }
 
 // writeStream writes the request as HTTP/1.1.
-func writeStream(dst io.Writer, r *http.Request) {
-	bw := bufio.NewWriterSize(dst, 4<<10)
-	bw.WriteString(r.Method + " " + r.RequestURI + " HTTP/1.1\r\nHost: " + r.Host + "\r\n")
+func writeStream(dst io.WriteCloser, r *http.Request) {
+	if _, err := dst.Write(appendStreamHead(nil, r)); err != nil {
+		return // the gateway has its answer already
+	}
+	if copyStreamBody(dst, r) != nil {
+		// The client gave up inside its body. Ending the connection here says so; the answer, if there
+		// is to be one, is for nobody.
+		dst.Close() //nolint:errcheck // in memory
+	}
+}
+
+// appendStreamHead appends the request's head. What frames an HTTP/1.1 message is not taken over.
+func appendStreamHead(dst []byte, r *http.Request) []byte {
+	line := func(parts ...string) {
+		for _, p := range parts {
+			dst = append(dst, p...)
+		}
+		dst = append(dst, "\r\n"...)
+	}
+	line(r.Method, " ", r.RequestURI, " HTTP/1.1")
+	line("Host: ", r.Host)
 	for name, values := range r.Header {
 		switch name {
 		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Expect", "Trailer", "Te":
 			continue
 		}
 		for _, v := range values {
-			bw.WriteString(name + ": " + v + "\r\n")
+			line(name, ": ", v)
 		}
 	}
 	if r.Header.Get("Te") == "trailers" {
-		bw.WriteString("TE: trailers\r\nConnection: close, TE\r\n")
+		line("TE: trailers")
+		line("Connection: close, TE")
 	} else {
-		bw.WriteString("Connection: close\r\n")
+		line("Connection: close")
 	}
-	chunked := r.ContentLength < 0
 	switch {
-	case chunked:
-		bw.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+	case r.ContentLength < 0:
+		line("Transfer-Encoding: chunked")
 	case r.ContentLength > 0:
-		bw.WriteString("Content-Length: " + strconv.FormatInt(r.ContentLength, 10) + "\r\n\r\n")
-	default:
-		bw.WriteString("\r\n")
+		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
 	}
-	if bw.Flush() != nil {
-		return
-	}
-	if err := copyStreamBody(dst, r, chunked); err != nil {
-		// The client gave up inside its body. Ending the connection here says so; the answer, if there
-		// is to be one, is for nobody.
-		if c, ok := dst.(io.Closer); ok {
-			c.Close()
-		}
-	}
+	line()
+	return dst
 }
 
 // copyStreamBody writes the request's body, in chunks when its length is not known.
-func copyStreamBody(dst io.Writer, r *http.Request, chunked bool) error {
+func copyStreamBody(dst io.Writer, r *http.Request) error {
+	chunked := r.ContentLength < 0
 	bp := relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
 	defer relayBuffers.Put(bp)
 	var out []byte
