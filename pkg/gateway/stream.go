@@ -172,7 +172,7 @@ func writeStream(dst io.WriteCloser, r *http.Request) {
 	if copyStreamBody(dst, r) != nil {
 		// The client gave up inside its body. Ending the connection here says so; the answer, if there
 		// is to be one, is for nobody.
-		dst.Close() //nolint:errcheck // in memory
+		dst.Close()
 	}
 }
 
