@@ -105,7 +105,7 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 	x.out = append(x.out, x.first...)
 	up, err := c.connect(x, u)
 	if err != nil {
-		x.pool.Failed(node)
+		c.gw.failed(x.pool, node, err)
 		c.gw.metrics.connectFailures.Add(1)
 		err = &failure{ReasonConnectFailed, err}
 		x.recordAttempt(ctx, u, began, err)
@@ -115,9 +115,9 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 	how, err = c.converse(x, up)
 	switch {
 	case err == nil:
-		x.pool.Succeeded(node)
+		c.gw.succeeded(x.pool, node)
 	case reasonOf(err) == ReasonNodeClosed && up.fresh:
-		x.pool.Failed(node)
+		c.gw.failed(x.pool, node, err)
 	}
 	c.finishUpstream(x, up, err == nil)
 	x.recordAttempt(ctx, u, began, err)
