@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -45,6 +46,12 @@ type bench struct {
 // start serves a gateway whose service "user" has the routes /a to /z and more; change may alter the settings.
 func start(t testing.TB, change func(*gateway.Settings), nodes ...string) *bench {
 	t.Helper()
+	return startWith(t, nil, change, nodes...)
+}
+
+// startWith is start with a log.
+func startWith(t testing.TB, log *slog.Logger, change func(*gateway.Settings), nodes ...string) *bench {
+	t.Helper()
 	settings := gateway.DefaultSettings()
 	settings.DrainDelay = 0
 	settings.DrainTimeout = 2 * time.Second
@@ -62,7 +69,7 @@ func start(t testing.TB, change func(*gateway.Settings), nodes ...string) *bench
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := gateway.New(gateway.Config{Routes: routes, Keys: keys, Settings: settings})
+	g, err := gateway.New(gateway.Config{Routes: routes, Keys: keys, Settings: settings, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

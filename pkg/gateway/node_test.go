@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 )
 
@@ -325,4 +326,60 @@ func TestPanicIsOneRequest(t *testing.T) {
 	if status, _ := b.get("/api/user/login"); status != 200 {
 		t.Errorf("after a panic = %d, want 200", status)
 	}
+}
+
+// TestEjectionIsToldOnce has a node refuse connections for long, and come back.
+func TestEjectionIsToldOnce(t *testing.T) {
+	var out lockedBuffer
+	log, err := console.New(&out, "text", "gateway", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	b := startWith(t, log, nil, addr, node(t, func(http.ResponseWriter, *http.Request) {}))
+	for range 50 {
+		b.get("/api/user/login")
+	}
+	if n := strings.Count(out.String(), "WARN node ["+addr); n != 1 {
+		t.Errorf("told %d times that the node is left out, want once:\n%s", n, out.String())
+	}
+	back, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(back) }()
+	defer func() { s.Close(); <-done }()
+	deadline := time.Now().Add(20 * time.Second)
+	for !strings.Contains(out.String(), "node ["+addr+"_"+addr+"] is back") {
+		if time.Now().After(deadline) {
+			t.Fatalf("the node is not taken back:\n%s", out.String())
+		}
+		b.get("/api/user/login")
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// lockedBuffer is a log that may be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

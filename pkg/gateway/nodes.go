@@ -79,16 +79,16 @@ func (g *Gateway) announce(what string, nodes []registry.Node) {
 	}
 }
 
-// failed counts a failed connection against a node, and tells when that takes it out of the picks.
+// failed counts a failed connection against a node, and tells when that first takes it out of the picks.
 func (g *Gateway) failed(pool *lb.Pool, n *lb.Node, err error) {
-	if pool.Failed(n) {
-		g.log.Warn("node left out, its connections fail", "service", pool.Service(), "node", n.ID(), "err", err)
+	if pool.Failed(n) && n.Data.(*upstream).out.CompareAndSwap(false, true) { //nolint:forcetypeassert // see newUpstream
+		g.log.Warn("is left out, its connections fail", "service", pool.Service(), "node", n.ID(), "err", err)
 	}
 }
 
 // succeeded counts an answer in favour of a node, and tells when that brings it back.
 func (g *Gateway) succeeded(pool *lb.Pool, n *lb.Node) {
-	if pool.Succeeded(n) {
-		g.log.Info("node back, it answers again", "service", pool.Service(), "node", n.ID())
+	if pool.Succeeded(n) && n.Data.(*upstream).out.CompareAndSwap(true, false) { //nolint:forcetypeassert // see newUpstream
+		g.log.Info("is back, it answers again", "service", pool.Service(), "node", n.ID())
 	}
 }

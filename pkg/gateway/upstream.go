@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,8 @@ type upstream struct {
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
-	mu   sync.Mutex // guards what follows
+	out  atomic.Bool // it was told that the node is left out
+	mu   sync.Mutex  // guards what follows
 	idle []*upstreamConn
 	gone bool // the node left: what comes back is closed
 }
