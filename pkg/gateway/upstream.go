@@ -14,8 +14,9 @@ type upstream struct {
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
-	out  atomic.Bool // it was told that the node is left out
-	mu   sync.Mutex  // guards what follows
+	out atomic.Bool // that the node is left out has been told
+
+	mu   sync.Mutex // guards what follows
 	idle []*upstreamConn
 	gone bool // the node left: what comes back is closed
 }
