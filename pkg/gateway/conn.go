@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -80,6 +81,9 @@ func (c *conn) await(patience time.Duration) bool {
 	}
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseIdle)
+	// Under load the next request is there by the time the others had their turn: one read in place of a
+	// read in vain, a wait and a wake-up (22.6 to 19.7 us of CPU a request, saturated; test/bench/nginx.sh).
+	runtime.Gosched()
 	n, err := c.nc.Read(c.buf)
 	if why := c.wake(); why == endDrain && err != nil {
 		// The gateway is stopping. A request may have crossed that decision: it is still served.
