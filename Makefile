@@ -57,7 +57,7 @@ tidy-check: ## go.mod and go.sum say what the code needs
 compose-check: ## deploy/docker-compose.yml, loaded as docker compose would
 	cd deploy/composetest && $(GO) test ./...
 
-tools: $(addprefix $(TOOLS)/,golangci-lint etcd etcdctl grpcurl benchstat h2spec) ## the pinned tools, into .ci/tools/bin
+tools: $(addprefix $(TOOLS)/,golangci-lint etcd etcdctl grpcurl benchstat h2spec pebble) ## the pinned tools, into .ci/tools/bin
 
 $(TOOLS)/golangci-lint: .ci/tools/lint/go.mod
 	cd .ci/tools/lint && $(TOOLBUILD) -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -67,6 +67,8 @@ $(TOOLS)/etcdctl: .ci/tools/go.mod
 	cd .ci/tools && $(TOOLBUILD) -o $@ go.etcd.io/etcd/etcdctl/v3
 $(TOOLS)/grpcurl: .ci/tools/go.mod
 	cd .ci/tools && $(TOOLBUILD) -o $@ github.com/fullstorydev/grpcurl/cmd/grpcurl
+$(TOOLS)/pebble: .ci/tools/pebble/go.mod
+	cd .ci/tools/pebble && $(TOOLBUILD) -o $@ github.com/letsencrypt/pebble/v2/cmd/pebble
 $(TOOLS)/benchstat: .ci/tools/go.mod
 	cd .ci/tools && $(TOOLBUILD) -o $@ golang.org/x/perf/cmd/benchstat
 $(TOOLS)/h2spec: .ci/tools/go.mod

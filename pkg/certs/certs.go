@@ -1,4 +1,5 @@
-// Package certs holds the certificates of a TLS listener, by host name, and follows their files.
+// Package certs holds the certificates of a TLS listener, by host name: those of files, which it follows,
+// and those it obtains from a certificate authority by ACME.
 //
 //	store, err := certs.Open(certs.Options{Pairs: []certs.Pair{{CertFile: "a.pem", KeyFile: "a.key"}}})
 //	go store.Run(ctx)                      // looks for changes
@@ -6,19 +7,21 @@
 //
 // A change takes effect for the next handshake; connections that stand are not touched. A pair of files
 // that cannot be used keeps the one before, and says so loudly. The package knows no listeners and no
-// requests.
+// requests, and it never puts a key into an error or a log.
 package certs
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -29,46 +32,59 @@ type Pair struct {
 	KeyFile  string `yaml:"keyFile"`
 }
 
-// Options say what a Store holds. Pairs is required.
+// Options say what a Store holds. Pairs or ACME is required.
 type Options struct {
-	// Pairs are the certificates. The first one serves clients that name no host, or an unknown one.
+	// Pairs are the certificates in files. The first one serves clients that name no host, or an unknown
+	// one. Names in them are compared without case; a name that is not ASCII is written as clients send it,
+	// "xn--…". A client that names no host, as one that connects to an address does not, gets the
+	// certificate for that address if there is one.
 	Pairs []Pair
 	// ClientCAFile holds the authorities, PEM, one of which must have signed a client's certificate; ""
 	// asks for none.
 	ClientCAFile string
-	// Interval is how often files are looked at; 0 is 5 s.
+	// ACME obtains certificates for its hosts; nil is none. For one of these hosts the certificate of Pairs
+	// serves only until the first is there.
+	ACME *ACME
+	// Interval is how often files are looked at; 0 is 5 s. A change is taken when two looks in a row saw
+	// the same, because a file may be seen half written.
 	Interval time.Duration
-	// Log gets reloads and what went wrong with them; nil discards.
+	// Log gets reloads and what went wrong with them, and certificates that are about to expire; nil
+	// discards.
 	Log *slog.Logger
 }
 
-// Store is a set of certificates. All methods are safe for concurrent use.
+// Store is a set of certificates. All methods are safe for concurrent use; Run is called once.
 type Store struct {
 	options Options
+	acme    *issuer // nil without ACME
 	state   atomic.Pointer[state]
-	last    [][]byte // the files' content of the last attempt, Run's own
-	failing bool     // the last attempt failed, Run's own
+
+	// Run's own.
+	served, seen digest // of all files' content: what is in use, and what the last look saw
+	failing      bool   // the files cannot be used, and it was logged
 }
 
-// state is one generation.
-type state struct {
-	first    *tls.Certificate
-	byName   map[string]*tls.Certificate // lower case; "*.example.com" for wildcards
-	clientCA *x509.CertPool
-}
+type digest [sha256.Size]byte
 
-// Open reads all files. An error names the file and what is wrong with it.
+// Open reads all files. An error names the file and what is wrong with it. It asks no authority for
+// anything: Run does.
 func Open(o Options) (*Store, error) {
-	if len(o.Pairs) == 0 {
+	if len(o.Pairs) == 0 && o.ACME == nil {
 		return nil, errors.New("open certificates: none is named")
 	}
-	if o.Interval == 0 {
+	if o.Interval <= 0 {
 		o.Interval = 5 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{options: o}
+	if o.ACME != nil {
+		var err error
+		if s.acme, err = newIssuer(*o.ACME, o.Interval, o.Log); err != nil {
+			return nil, err
+		}
+	}
 	files, err := s.read()
 	if err != nil {
 		return nil, err
@@ -77,55 +93,95 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.state.Store(next)
-	s.last = files
+	s.use(next, sum(files))
 	return s, nil
 }
 
-// Run looks for changed files until ctx is done.
+// Run looks for changed files and keeps the certificates of ACME until ctx is done. An order that is under
+// way then fails with its next step, which is a matter of seconds.
 func (s *Store) Run(ctx context.Context) error {
-	t := time.NewTicker(s.options.Interval)
-	defer t.Stop()
+	if s.acme != nil {
+		defer s.acme.start(ctx)() // waits
+	}
+	look := time.NewTicker(s.options.Interval)
+	defer look.Stop()
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-t.C:
+		case <-look.C:
 			s.reload()
+		case <-daily.C:
+			s.warn(s.state.Load())
+			if s.acme != nil {
+				s.acme.warn()
+			}
 		}
+	}
+}
+
+// ServerConfig returns what a listener needs: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, and the certificates
+// of the moment of each handshake. Sessions are resumed across reloads, unless the client's certificate
+// would not be accepted any more. A name that has no certificate is refused when there is none to fall
+// back to.
+//
+// With ACME it also answers the authority's TLS-ALPN-01 challenge, except when clients need certificates,
+// which the authority has not: then use HTTPHandler. The caller closes a connection whose negotiated
+// protocol is "acme-tls/1" after the handshake.
+func (s *Store) ServerConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			now := s.state.Load()
+			if s.acme != nil && isChallenge(hello) && now.config.ClientCAs == nil {
+				return s.acme.challenge, nil
+			}
+			return now.config, nil
+		},
 	}
 }
 
 // reload takes in changed files, all of them or none.
 func (s *Store) reload() {
 	files, err := s.read()
-	if err == nil && equal(files, s.last) {
-		return
+	now := sum(files)
+	if err == nil {
+		settled := now == s.seen
+		s.seen = now
+		switch {
+		case now == s.served:
+			if s.failing {
+				s.failing = false
+				s.options.Log.Info("certificates can be used again")
+			}
+			return
+		case !settled:
+			return
+		}
 	}
 	var next *state
 	if err == nil {
-		s.last = files
 		next, err = s.parse(files)
 	}
 	if err != nil {
 		if !s.failing {
+			s.failing = true
 			s.options.Log.Error("changed certificates cannot be used, the ones before stay", "err", err)
 		}
-		s.failing = true
 		return
 	}
 	s.failing = false
-	s.state.Store(next)
-	s.options.Log.Info("certificates reloaded", "expire", next.first.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	s.options.Log.Info("certificates reloaded")
+	s.use(next, now)
 }
 
-func equal(a, b [][]byte) bool {
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
+// use makes next the state of the next handshake.
+func (s *Store) use(next *state, files digest) {
+	s.state.Store(next)
+	s.served, s.seen = files, files
+	s.warn(next)
 }
 
 // read returns the content of all files, in a fixed order.
@@ -148,65 +204,81 @@ func (s *Store) read() ([][]byte, error) {
 	return files, nil
 }
 
+// sum is the digest of files, nil for none. It stands for them so that no keys are kept around.
+func sum(files [][]byte) digest {
+	h := sha256.New()
+	for _, f := range files {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
+		h.Write(f)
+	}
+	return digest(h.Sum(nil))
+}
+
 func (s *Store) parse(files [][]byte) (*state, error) {
-	next := &state{byName: map[string]*tls.Certificate{}}
+	next := &state{byName: map[string]*tls.Certificate{}, acme: s.acme}
 	for i, p := range s.options.Pairs {
 		cert, err := tls.X509KeyPair(files[2*i], files[2*i+1])
 		if err != nil {
 			return nil, fmt.Errorf("read certificate %q with key %q: %w", p.CertFile, p.KeyFile, err)
 		}
-		if next.first == nil {
-			next.first = &cert
-		}
-		for _, name := range cert.Leaf.DNSNames {
-			if name = strings.ToLower(name); next.byName[name] == nil {
-				next.byName[name] = &cert
-			}
-		}
-		for _, ip := range cert.Leaf.IPAddresses {
-			if next.byName[ip.String()] == nil {
-				next.byName[ip.String()] = &cert
-			}
-		}
+		next.add(&cert)
 	}
-	if s.options.ClientCAFile != "" {
-		next.clientCA = x509.NewCertPool()
-		if !next.clientCA.AppendCertsFromPEM(files[len(files)-1]) {
-			return nil, fmt.Errorf("read client authorities %q: no certificate in it", s.options.ClientCAFile)
+	next.config = &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: next.certificate,
+	}
+	if name := s.options.ClientCAFile; name != "" {
+		pool, err := authorities(name, files[len(files)-1])
+		if err != nil {
+			return nil, fmt.Errorf("read client authorities %w", err)
 		}
+		next.config.ClientAuth, next.config.ClientCAs = tls.RequireAndVerifyClientCert, pool
 	}
 	return next, nil
 }
 
-// ServerConfig returns what a listener needs: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, and the certificates
-// of the moment of each handshake.
-func (s *Store) ServerConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			now := s.state.Load()
-			c := &tls.Config{
-				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-				GetCertificate: now.certificate,
-			}
-			if now.clientCA != nil {
-				c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, now.clientCA
-			}
-			return c, nil
-		},
+// authorities returns the certificates of a file, and an error when one of them cannot be read.
+func authorities(name string, content []byte) (*x509.CertPool, error) {
+	pool, n, rest := x509.NewCertPool(), 0, content
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		pool.AddCert(cert)
+		n++
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("%q: no certificate in it", name)
+	}
+	if all := bytes.Count(content, []byte("-----BEGIN CERTIFICATE-----")); n < all {
+		return nil, fmt.Errorf("%q: only %d of %d certificates can be read", name, n, all)
+	}
+	return pool, nil
+}
+
+// warn logs the certificates of files that are about to expire, or have.
+func (s *Store) warn(now *state) {
+	for i, cert := range now.all {
+		warnExpiry(s.options.Log.With("file", s.options.Pairs[i].CertFile), cert.Leaf)
 	}
 }
 
-// certificate chooses by the host name that the client asks for.
-func (s *state) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if c := s.byName[name]; c != nil {
-		return c, nil
+// warnExpiry logs a certificate that has less than a sixth of its life left, a week at most.
+func warnExpiry(log *slog.Logger, leaf *x509.Certificate) {
+	log = log.With("expire", leaf.NotAfter.UTC().Format(time.RFC3339))
+	left := time.Until(leaf.NotAfter)
+	switch {
+	case left <= 0:
+		log.Error("certificate has expired")
+	case left < min(leaf.NotAfter.Sub(leaf.NotBefore)/6, 7*24*time.Hour):
+		log.Warn("certificate expires soon")
 	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if c := s.byName["*."+parent]; c != nil {
-			return c, nil
-		}
-	}
-	return s.first, nil
 }

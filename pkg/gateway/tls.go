@@ -36,8 +36,11 @@ func (c *conn) handshake() bool {
 		c.gw.metrics.handshakeFailures.Add(1)
 		return false
 	}
-	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+	switch secure.ConnectionState().NegotiatedProtocol {
+	case "h2":
 		c.gw.http2.serve(secure)
+		return false
+	case "acme-tls/1": // the handshake was all there was to it (RFC 8737 section 3)
 		return false
 	}
 	return true

@@ -1,0 +1,282 @@
+package certs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/goms-io/goms/pkg/certs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// look is the Interval of stores in tests.
+const look = 5 * time.Millisecond
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	a.cert, a.key, a.pem, _ = a.sign(&x509.Certificate{
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, Subject: pkix.Name{CommonName: "test root"},
+	})
+	return a
+}
+
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
+
+// sign fills in what is missing in c and signs it, or makes it sign itself when there is no authority yet.
+func (a *authority) sign(c *x509.Certificate) (cert *x509.Certificate, key *ecdsa.PrivateKey, certPEM, keyPEM []byte) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(a.t, err)
+	c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62))
+	must(a.t, err)
+	if c.NotAfter.IsZero() {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	}
+	if !c.IsCA {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	parent, signer := c, key
+	if a.cert != nil {
+		parent, signer = a.cert, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	must(a.t, err)
+	cert, err = x509.ParseCertificate(der)
+	must(a.t, err)
+	raw, err := x509.MarshalECPrivateKey(key)
+	must(a.t, err)
+	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
+}
+
+// pair writes a certificate for names, of which those that are addresses are so in it, and returns its files.
+func (a *authority) pair(dir, file string, names ...string) certs.Pair {
+	a.t.Helper()
+	c := &x509.Certificate{}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			c.IPAddresses = append(c.IPAddresses, ip)
+		} else {
+			c.DNSNames = append(c.DNSNames, name)
+		}
+	}
+	return a.write(dir, file, c)
+}
+
+func (a *authority) write(dir, file string, c *x509.Certificate) certs.Pair {
+	a.t.Helper()
+	_, _, certPEM, keyPEM := a.sign(c)
+	p := certs.Pair{CertFile: filepath.Join(dir, file+".pem"), KeyFile: filepath.Join(dir, file+".key")}
+	write(a.t, p.CertFile, certPEM)
+	write(a.t, p.KeyFile, keyPEM)
+	return p
+}
+
+// client returns the certificate of a client.
+func (a *authority) client() tls.Certificate {
+	a.t.Helper()
+	_, _, certPEM, keyPEM := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "client"}})
+	c, err := tls.X509KeyPair(certPEM, keyPEM)
+	must(a.t, err)
+	return c
+}
+
+func write(t *testing.T, file string, content []byte) {
+	t.Helper()
+	must(t, os.WriteFile(file, content, 0o600))
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	must(t, err)
+	return b
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !f(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not after 30s: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// logs is what was logged.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logs) count(s string) int { return strings.Count(l.String(), s) }
+
+func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// open opens a store and runs it until the test ends.
+func open(t *testing.T, o certs.Options) *certs.Store {
+	t.Helper()
+	o.Interval = look
+	s, err := certs.Open(o)
+	must(t, err)
+	run(t, s)
+	return s
+}
+
+func run(t *testing.T, s *certs.Store) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run() = %v, want nil", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("Run() did not return within 20s")
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// serve echoes on TLS connections until the test ends, and returns its address.
+func serve(t *testing.T, config *tls.Config) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	serveOn(t, ln, config)
+	return ln.Addr().String()
+}
+
+func serveOn(t *testing.T, ln net.Listener, config *tls.Config) {
+	t.Helper()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				s := tls.Server(c, config)
+				if s.Handshake() == nil && s.ConnectionState().NegotiatedProtocol != "acme-tls/1" {
+					_, _ = io.Copy(s, s)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		all.Wait()
+	})
+}
+
+// dial makes a connection that has carried a byte to and fro: then both sides are content with each other.
+func dial(addr string, config *tls.Config) (*tls.Conn, error) {
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", addr, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := echo(c); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func echo(c *tls.Conn) error {
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write([]byte{'x'}); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err
+}
+
+// leaf returns the certificate that a client gets for a name.
+func leaf(addr, name string) (*x509.Certificate, error) {
+	c, err := dial(addr, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0], nil
+}
+
+// inFile is the leaf that a file holds.
+func inFile(t *testing.T, file string) *x509.Certificate {
+	t.Helper()
+	b, _ := pem.Decode(read(t, file))
+	c, err := x509.ParseCertificate(b.Bytes)
+	must(t, err)
+	return c
+}
+
+// wantServed waits until clients that ask for name get the certificate of the file.
+func wantServed(t *testing.T, addr, name, file string) {
+	t.Helper()
+	want := inFile(t, file)
+	eventually(t, "served: "+file, func() bool {
+		got, err := leaf(addr, name)
+		must(t, err)
+		return got.Equal(want)
+	})
+}
