@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -30,17 +32,22 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		}
 		switch {
 		case x.res.Status == 101:
-			if !x.upgrade || len(x.res.Upgrade) == 0 {
+			if !x.upgrade || !bytes.EqualFold(x.res.Upgrade, x.req.Upgrade) {
 				return againNever, &failure{ReasonBadAnswer, errSwitched}
 			}
 			return againNever, c.tunnel(x, up, head)
 		case x.res.Status >= 200:
 			x.takeAnswer()
+			patience := c.gw.set.BodyTimeout
+			if x.eventStream() {
+				patience = c.gw.set.StreamTimeout
+			}
+			x.upload.after.Store(int64(patience))
 			if x.upload.active && !x.upload.read.Load() {
 				x.close = true // the node did not wait for the whole request
 			}
 			x.out = x.appendAnswer(x.out[:0], head)
-			return againNever, c.passBody(x, up)
+			return againNever, c.passBody(x, up, patience)
 		case interim == maxInterim:
 			return againNever, &failure{ReasonBadAnswer, errInterim}
 		}
@@ -95,7 +102,7 @@ func (x *exchange) fillAnswer(nc net.Conn) error {
 }
 
 // passBody writes the head in x.out and what there is of the body, then the rest as it comes.
-func (c *conn) passBody(x *exchange, up *upstreamConn) error {
+func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) error {
 	var n int
 	var err error
 	x.out, n, err = x.down.feed(x.out, x.ans[x.ansR:x.ansW])
@@ -106,10 +113,6 @@ func (c *conn) passBody(x *exchange, up *upstreamConn) error {
 	x.sent = true
 	if err := c.writeClient(x.out); err != nil {
 		return err
-	}
-	patience := c.gw.set.BodyTimeout
-	if x.eventStream() {
-		patience = c.gw.set.StreamTimeout
 	}
 	for !x.down.done {
 		if x.down.kind == bodyLength && x.down.left > spliceAbove {
@@ -185,7 +188,7 @@ func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) 
 		return false, nil
 	}
 	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
-	c.phase.Store(phaseStreaming)
+	c.flowing(phaseStreaming)
 	x.splice = io.LimitedReader{R: src, N: x.down.left}
 	n, err := c.tcp.ReadFrom(&x.splice)
 	c.phase.Store(phaseBusy)
@@ -206,8 +209,17 @@ func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) 
 // breakOff makes an answer that could not be finished look unfinished: where only the end of the
 // connection tells the end of the body, the connection is reset.
 func (c *conn) breakOff(x *exchange) {
-	if c.tcp != nil && x.down.kind == bodyUntilClose || c.tcp != nil && x.req.Minor == 0 {
-		c.tcp.SetLinger(0) //nolint:errcheck // the connection ends either way
+	if x.req.Minor > 0 {
+		return // its length, or the missing last chunk, shows it
+	}
+	x.broken = true
+	tcp := c.tcp
+	if secure, ok := c.nc.(*tls.Conn); ok {
+		tcp, _ = secure.NetConn().(*net.TCPConn)
+	}
+	if tcp != nil {
+		tcp.SetLinger(0) //nolint:errcheck // the connection ends either way
+		tcp.Close()
 	}
 }
 

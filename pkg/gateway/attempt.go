@@ -80,7 +80,7 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 			return nil
 		}
 		switch {
-		case how == againNever, c.gw.clock() > x.limit:
+		case how == againNever, c.gw.clock() > x.limit, c.ended() != endNone:
 			return err
 		case how == againIdempotent:
 			if !x.whole || !x.idempotent() || repeats == x.retries() {
@@ -103,40 +103,52 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 	}
 	x.out = x.appendRequest(x.out[:0], head, ctx, u.addr)
 	x.out = append(x.out, x.first...)
-	up, err := c.connect(x, u)
-	if err != nil {
-		c.gw.failed(x.pool, node, err)
-		c.gw.metrics.connectFailures.Add(1)
-		err = &failure{ReasonConnectFailed, err}
-		x.recordAttempt(ctx, u, began, err)
-		return againAny, err
+	how, reused, err := c.try(x, node, u, false)
+	if reused && (how == againAny || how == againIdempotent && x.whole && x.idempotent()) {
+		// An idle connection that the node had given up says nothing of the node.
+		how, _, err = c.try(x, node, u, true)
 	}
-	c.attach(up)
-	how, err = c.converse(x, up)
-	switch {
-	case err == nil:
-		c.gw.succeeded(x.pool, node)
-	case reasonOf(err) == ReasonNodeClosed && up.fresh:
-		c.gw.failed(x.pool, node, err)
-	}
-	c.finishUpstream(x, up, err == nil)
 	x.recordAttempt(ctx, u, began, err)
 	return how, err
 }
 
-// connect takes an idle connection to the node or makes one. A request that could not be repeated is
-// not sent on a connection that has already ended.
-func (c *conn) connect(x *exchange, u *upstream) (*upstreamConn, error) {
-	for {
+// try tries one connection of a node: a new one if fresh. reused says that it was not, and that it ended
+// before a byte of an answer.
+func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how again, reused bool, err error) {
+	up, err := c.connect(u, fresh)
+	if err != nil {
+		c.gw.failed(x.pool, node, err)
+		c.gw.metrics.connectFailures.Add(1)
+		return againAny, false, &failure{ReasonConnectFailed, err}
+	}
+	c.attach(up)
+	x.ansR, x.ansW = 0, 0
+	how, err = c.converse(x, up)
+	closed := err != nil && reasonOf(err) == ReasonNodeClosed
+	switch {
+	case err == nil:
+		c.gw.succeeded(x.pool, node)
+	case closed && up.fresh:
+		c.gw.failed(x.pool, node, err)
+	}
+	c.finishUpstream(x, up, err == nil)
+	return how, closed && !up.fresh && how != againNever, err
+}
+
+// connect takes an idle connection to the node, or makes one. A connection that has ended, or holds bytes
+// that nobody asked for, is not used again.
+func (c *conn) connect(u *upstream, fresh bool) (*upstreamConn, error) {
+	for !fresh {
 		up := u.take()
 		if up == nil {
-			return u.dial(c.gw.base, c.gw.set.ConnectTimeout)
+			break
 		}
-		if x.whole && x.idempotent() || !up.probe.readable() {
+		if !up.probe.readable() {
 			return up, nil
 		}
 		up.nc.Close()
 	}
+	return u.dial(c.gw.base, c.gw.set.ConnectTimeout)
 }
 
 // converse sends the request and takes the answer.
@@ -153,10 +165,9 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 		}
 		return againIdempotent, err
 	}
-	if x.whole {
-		c.deadline.Store(x.limit)
-		c.phase.Store(phaseAnswer)
-	} else {
+	c.deadline.Store(x.limit)
+	c.phase.Store(phaseAnswer)
+	if !x.whole {
 		c.startUpload(x, up)
 	}
 	how, err := c.takeAnswer(x, up)
@@ -168,7 +179,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
 	case endLate, endDrain:
-		if x.upload.active && !x.upload.read.Load() && !newProbe(c.nc).readable() { // nothing came that a node could be slow to take
+		if x.upload.active && !x.upload.read.Load() && (x.upload.reading.Load() || c.spliced.Load() && !newProbe(c.nc).readable()) {
 			return &failure{ReasonClientTimeout, err}
 		}
 		return &failure{ReasonNodeTimeout, err}

@@ -119,6 +119,7 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 func (c *conn) request(x *exchange) (keep bool) {
 	x.peer, x.tls = c.peer, c.tls
 	end, err := c.readHead(x)
+	c.deadline.Store(0)
 	if err != nil {
 		return c.headFailed(x, err)
 	}
@@ -132,7 +133,7 @@ func (c *conn) request(x *exchange) (keep bool) {
 		c.answer(x, l)
 	}
 	x.finish()
-	if x.close && x.sent {
+	if x.close && x.sent && !x.broken {
 		c.linger(x)
 	}
 	c.takeSpill(x)

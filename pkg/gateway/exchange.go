@@ -57,6 +57,7 @@ type exchange struct {
 	reason   Reason
 	cause    error
 	close    bool // the client's connection ends with this exchange
+	broken   bool // the answer was broken off
 	sent     bool // a byte of the final answer has left
 
 	out        []byte // what is to be written next
@@ -81,7 +82,7 @@ func (x *exchange) reset() {
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
 	x.attempts, x.status, x.reason, x.cause = 0, 0, ReasonNone, nil
-	x.close, x.sent = false, false
+	x.close, x.sent, x.broken = false, false, false
 	x.ansR, x.ansW = 0, 0
 	x.first, x.whole = x.first[:0], false
 	x.upload.reset()

@@ -21,7 +21,7 @@ const (
 	ownRequestID       // X-Request-Id
 	ownTrace           // B3 and W3C trace context
 	ownVia             // kept, and added to
-	ownProxyAuth       // credentials for a proxy, which this is not: they go no further
+	ownHere            // for this hop, though not named so: proxy credentials, HTTP2-Settings. They go no further
 )
 
 var callKeyAlias = strings.ToLower(auth.CallKeyHeader)
@@ -42,9 +42,13 @@ func ownedField(name []byte) owned {
 		if http1.EqualAlias(name, "forwarded") {
 			return ownProxy
 		}
+	case 'h':
+		if http1.EqualAlias(name, "http2-settings") {
+			return ownHere
+		}
 	case 'p':
 		if http1.EqualAlias(name, "proxy-authorization") || http1.EqualAlias(name, "proxy-authenticate") {
-			return ownProxyAuth
+			return ownHere
 		}
 	case 't':
 		if http1.EqualAlias(name, "traceparent") || http1.EqualAlias(name, "tracestate") {
@@ -95,7 +99,7 @@ func alias(name []byte) bool {
 // ownedSecret reports whether a field of an answer is kept from clients.
 func ownedSecret(name []byte) bool {
 	switch ownedField(name) {
-	case ownCallKey, ownProxyAuth:
+	case ownCallKey, ownHere:
 		return true
 	}
 	return false

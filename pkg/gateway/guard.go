@@ -16,6 +16,8 @@ import (
 type guard struct {
 	deadline atomic.Int64 // when to end the wait, in the sweep's clock; 0 never, expired when it has ended
 	phase    atomic.Int32
+	upload   atomic.Int64 // the same for the request's body, while it is passed on beside the answer; 0 when it is not
+	spliced  atomic.Bool  // the kernel moves the request's body
 
 	mu   sync.Mutex // guards what follows
 	nc   net.Conn
@@ -50,6 +52,14 @@ const (
 // arm lets the connection wait until d from now.
 func (g *guard) arm(now int64, d time.Duration) { g.deadline.Store(now + int64(d)) }
 
+// flowing begins a phase in which only the peer's progress shows.
+func (g *guard) flowing(phase int32) {
+	g.mu.Lock()
+	g.flow = transferred(g.nc)
+	g.mu.Unlock()
+	g.phase.Store(phase)
+}
+
 // attach names the node's connection in use.
 func (g *guard) attach(up *upstreamConn) {
 	g.mu.Lock()
@@ -82,14 +92,23 @@ func (g *guard) ended() ending {
 
 var past = time.Unix(1, 0)
 
-// end ends whatever the connection waits for. The first reason stays. A connection that moved on since
-// it was found late is left alone.
+// end ends whatever the connection waits for. The first reason stays.
 func (g *guard) end(why ending) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if why == endLate && g.deadline.Load() != expired {
-		return
+	g.endLocked(why)
+}
+
+// endLate ends a wait that the sweep found late, unless the connection moved on since.
+func (g *guard) endLate(deadline *atomic.Int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if deadline.Load() == expired {
+		g.endLocked(endLate)
 	}
+}
+
+func (g *guard) endLocked(why ending) {
 	if g.why == endNone {
 		g.why = why
 	}
@@ -138,34 +157,49 @@ func (g *guard) endUpstream(why ending) {
 
 // check is the sweep's look at one connection. The times say how long a body and a tunnel may stand still.
 func (g *guard) check(now int64, body, tunnel time.Duration) {
+	if g.upload.Load() != 0 {
+		// As long as the request's body passes, its answer may wait.
+		g.late(&g.upload, now, body, g.spliced.Load())
+		return
+	}
 	switch g.phase.Load() {
 	case phaseAnswer:
 		if clientGone(g.nc) {
 			g.end(endClientGone)
 			return
 		}
+		g.late(&g.deadline, now, 0, false)
 	case phaseStreaming:
-		g.putOff(now, body)
+		g.late(&g.deadline, now, body, true)
 	case phaseTunnel:
-		g.putOff(now, tunnel)
-	}
-	if d := g.deadline.Load(); d > 0 && now > d && g.deadline.CompareAndSwap(d, expired) {
-		g.end(endLate)
+		g.late(&g.deadline, now, tunnel, true)
+	default:
+		g.late(&g.deadline, now, 0, false)
 	}
 }
 
-// putOff gives a late connection more time when bytes have passed since it was last given some.
-func (g *guard) putOff(now int64, more time.Duration) {
-	d := g.deadline.Load()
+// late ends the wait when its time is over. Where the kernel moves the bytes, it is given more when some
+// have passed since it was last given some.
+func (g *guard) late(deadline *atomic.Int64, now int64, more time.Duration, streaming bool) {
+	d := deadline.Load()
 	if d <= 0 || now <= d {
 		return
 	}
+	if streaming && g.progress() {
+		deadline.CompareAndSwap(d, now+int64(more))
+		return
+	}
+	if deadline.CompareAndSwap(d, expired) {
+		g.endLate(deadline)
+	}
+}
+
+// progress reports whether bytes have passed since it was last asked.
+func (g *guard) progress() bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	moved := transferred(g.nc)
 	progress := moved != g.flow
 	g.flow = moved
-	g.mu.Unlock()
-	if progress {
-		g.deadline.CompareAndSwap(d, now+int64(more))
-	}
+	return progress
 }

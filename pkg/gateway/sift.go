@@ -13,7 +13,7 @@ func (x *exchange) sift() error {
 	g := x.gw
 	x.trusted = contains(g.set.TrustedProxies, x.peer.Addr())
 	x.client = x.peer.Addr()
-	x.upgrade = len(x.req.Upgrade) > 0 && !x.req.HasBody() && x.req.Minor == 1 && !http1.EqualFold(x.req.Upgrade, "h2c")
+	x.upgrade = x.req.Minor == 1 && !x.req.HasBody() && upgradable(x.req.Upgrade)
 	absolute := len(x.req.Target) > 0 && x.req.Target[0] != '/'
 	for i := range x.req.Fields {
 		f := &x.req.Fields[i]
@@ -36,12 +36,26 @@ func (x *exchange) sift() error {
 			x.keep(f.Start, f.End)
 		}
 	}
-	if n := len(x.xff); n > 0 {
-		x.client = clientOf(x.xff[n-1], g.set.TrustedProxies)
-	} else if x.fwd && !x.trusted {
-		x.client = netip.Addr{} // said to come from elsewhere, by somebody who is not believed
+	if len(x.xff) > 0 {
+		x.client = clientOf(x.xff, g.set.TrustedProxies)
+	} else if x.fwd {
+		x.client = netip.Addr{} // said to come from elsewhere, in a way that is not believed or not read
 	}
 	return nil
+}
+
+// upgradable accepts one protocol, as in "websocket", and none that would carry requests past this
+// gateway: HTTP/2.
+func upgradable(protocol []byte) bool {
+	for _, c := range protocol {
+		switch {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '-', c == '.', c == '/', c == '_':
+		default:
+			return false
+		}
+	}
+	return len(protocol) > 0 && !(len(protocol) >= 2 && http1.EqualFold(protocol[:2], "h2")) &&
+		!(len(protocol) >= 4 && http1.EqualFold(protocol[:4], "http"))
 }
 
 // keep adds a line of the head to what nodes see, joined to the one before where they touch.
@@ -118,26 +132,27 @@ func appendRequestID(dst []byte) []byte {
 	return dst
 }
 
-// clientOf returns the address that the nearest trusted proxies saw: the last one of the list that is
-// not itself a trusted proxy. It is invalid when the list cannot be read.
-func clientOf(list []byte, trusted []netip.Prefix) netip.Addr {
-	end := len(list)
-	for {
-		start := end
-		for start > 0 && list[start-1] != ',' {
-			start--
+// clientOf returns the address that the nearest trusted proxies saw: the last one of all lists that is
+// not itself a trusted proxy; the first one, when all are. It is invalid when a list cannot be read.
+func clientOf(lists [][]byte, trusted []netip.Prefix) (addr netip.Addr) {
+	for i := len(lists) - 1; i >= 0; i-- {
+		for end := len(lists[i]); end >= 0; {
+			start := end
+			for start > 0 && lists[i][start-1] != ',' {
+				start--
+			}
+			entry, _, _ := http1.NextToken(lists[i][start:end])
+			var err error
+			if addr, err = netip.ParseAddr(string(entry)); err != nil {
+				return netip.Addr{}
+			}
+			if addr = addr.Unmap(); !contains(trusted, addr) {
+				return addr
+			}
+			end = start - 1
 		}
-		entry, _, _ := http1.NextToken(list[start:end])
-		addr, err := netip.ParseAddr(string(entry))
-		if err != nil {
-			return netip.Addr{}
-		}
-		addr = addr.Unmap()
-		if start == 0 || !contains(trusted, addr) {
-			return addr
-		}
-		end = start - 1
 	}
+	return addr
 }
 
 func contains(list []netip.Prefix, addr netip.Addr) bool {

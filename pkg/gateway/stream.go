@@ -273,6 +273,11 @@ func readStream(w http.ResponseWriter, r *http.Request, src io.Reader) error {
 			continue
 		}
 		w.WriteHeader(res.StatusCode)
+		if res.ContentLength != 0 && r.Method != http.MethodHead {
+			if err := http.NewResponseController(w).Flush(); err != nil { // the body may be long in coming
+				return err
+			}
+		}
 		err = copyAnswer(w, res)
 		for name, values := range res.Trailer {
 			header[http.TrailerPrefix+name] = values

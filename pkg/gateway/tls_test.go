@@ -265,4 +265,6 @@ func TestRedirect(t *testing.T) {
 	f("443", "shop.example:8080", "/a?b=c", "https://shop.example/a?b=c")
 	f("8443", "shop.example", "/", "https://shop.example:8443/")
 	f("8443", "[::1]:80", "/a", "https://[::1]:8443/a")
+	f("8443", "[::1]", "/a", "https://[::1]:8443/a")
+	f("443", "[::1]:80", "/a", "https://[::1]/a")
 }

@@ -25,7 +25,7 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	c.gw.metrics.tunnels.Add(1)
 	defer c.gw.metrics.tunnels.Add(-1)
 	c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
-	c.phase.Store(phaseTunnel)
+	c.flowing(phaseTunnel)
 	var wg sync.WaitGroup
 	wg.Go(func() { c.carry(up.nc, c.nc) })
 	c.carry(c.nc, up.nc)
@@ -41,10 +41,11 @@ func (c *conn) carry(dst, src net.Conn) {
 	} else {
 		c.carryBuffered(dst, src)
 	}
-	if t, ok := dst.(*net.TCPConn); ok {
+	if t, ok := dst.(interface{ CloseWrite() error }); ok {
 		t.CloseWrite() //nolint:errcheck // as above
 	}
 	// The other way gets as long as a body may stand still, unless bytes still pass.
+	c.flowing(phaseStreaming)
 	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
 }
 

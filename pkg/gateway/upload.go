@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,17 +15,20 @@ import (
 // upload passes a request's body to the node while the answer is awaited: a node may answer before it
 // has read everything, and both may stream at once.
 type upload struct {
-	active bool
-	wg     sync.WaitGroup
-	read   atomic.Bool // the whole body has been read from the client
-	sent   bool        // and written to the node; valid once wg is done
-	err    error       // the client's fault that ended it; valid once wg is done, or ended() is endUpload
-	spill  []byte      // what was read behind the body's end
+	active  bool
+	reading atomic.Bool  // it waits for the client, not for the node
+	after   atomic.Int64 // how long the answer may be waited for once the body has passed
+	wg      sync.WaitGroup
+	read    atomic.Bool // the whole body has been read from the client
+	sent    bool        // and written to the node; valid once wg is done
+	err     error       // the client's fault that ended it; valid once wg is done, or ended() is endUpload
+	spill   []byte      // what was read behind the body's end
 }
 
 func (u *upload) reset() {
 	u.active, u.sent, u.err, u.spill = false, false, nil, nil
 	u.read.Store(false)
+	u.reading.Store(false)
 }
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -32,33 +37,48 @@ var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return
 func (c *conn) startUpload(x *exchange, up *upstreamConn) {
 	x.upload.active = true
 	x.upload.wg.Add(1)
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	x.upload.after.Store(int64(x.answerTimeout()))
+	c.armUpload()
 	go c.passRequestBody(x, up)
 }
+
+// armUpload lets the upload wait for a piece of the body.
+func (c *conn) armUpload() { c.upload.Store(c.gw.clock() + int64(c.gw.set.BodyTimeout)) }
 
 // passRequestBody is the goroutine of an upload.
 func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {
 	u := &x.upload
 	defer u.wg.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			u.err = &failure{ReasonInternal, fmt.Errorf("panic: %v", p)}
+			c.upload.Store(0)
+			c.endUpstream(endUpload)
+		}
+	}()
 	clientErr, nodeErr := c.copyRequestBody(x, up)
+	c.spliced.Store(false)
 	switch {
 	case clientErr != nil:
 		u.err = clientErr
 		c.endUpstream(endUpload)
+		c.upload.Store(0)
 		return
 	case nodeErr == nil:
 		u.sent = true
 	}
 	// A node that stopped reading may still have an answer.
-	c.arm(c.gw.clock(), x.answerTimeout())
-	c.phase.Store(phaseAnswer)
+	c.deadline.Store(c.gw.clock() + u.after.Load())
+	c.upload.Store(0)
 }
 
 // copyRequestBody returns the client's fault or the error on the node's side.
 func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeErr error) {
 	bp := relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
 	defer relayBuffers.Put(bp)
-	buf, r, w := *bp, 0, 0
+	buf, r, w := *bp, 0, copy(*bp, c.buf[c.r:c.w]) // what of a chunk's frame has arrived already
+	c.r = c.w
 	var out []byte
 	for !x.up.done {
 		if x.up.kind == bodyLength && x.up.left > spliceAbove {
@@ -71,11 +91,13 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 		if x.up.kind == bodyLength {
 			room = room[:min(int64(len(room)), x.up.left)] // not into the next request
 		}
-		c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+		c.armUpload()
+		x.upload.reading.Store(true)
 		n, err := c.nc.Read(room)
 		if n == 0 && err != nil {
 			return c.clientError(err), nil
 		}
+		x.upload.reading.Store(false)
 		w += n
 		part := buf[:w]
 		if x.up.plain() {
@@ -92,7 +114,7 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 			x.upload.spill = append(x.upload.spill, buf[r:w]...)
 			x.upload.read.Store(true)
 		}
-		c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+		c.armUpload()
 		if _, err := up.nc.Write(part); err != nil {
 			return nil, err
 		}
@@ -114,8 +136,9 @@ func (c *conn) spliceUp(x *exchange, up *upstreamConn) (done bool, clientErr, no
 	if !ok || c.tcp == nil || !canSplice {
 		return false, nil, nil
 	}
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
-	c.phase.Store(phaseStreaming)
+	c.armUpload()
+	c.progress()
+	c.spliced.Store(true)
 	l := io.LimitedReader{R: c.tcp, N: x.up.left}
 	n, err := dst.ReadFrom(&l)
 	x.up.left -= n

@@ -78,11 +78,13 @@ func (b *replay) again() bool { return b.inMem || !b.read.Load() }
 // attach makes b the body of r.
 func (b *replay) attach(r *http.Request) {
 	switch {
-	case b.inMem && len(b.data) == 0:
+	case b.inMem && len(b.data) == 0 && idempotent(r.Method):
 		r.Body = http.NoBody
 	case b.inMem:
 		r.ContentLength = int64(len(b.data))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.data)), nil }
+		if idempotent(r.Method) { // net/http would repeat others too, when they have an Idempotency-Key
+			r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.data)), nil }
+		}
 		r.Body = io.NopCloser(bytes.NewReader(b.data))
 	default:
 		r.ContentLength = -1
