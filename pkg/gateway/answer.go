@@ -219,7 +219,7 @@ func (c *conn) breakOff(x *exchange) {
 	}
 	if tcp != nil {
 		tcp.SetLinger(0) //nolint:errcheck // the connection ends either way
-		tcp.Close() //nolint:errcheck // as above
+		tcp.Close()      //nolint:errcheck // as above
 	}
 }
 
