@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 const (
 	maxStreams     = 100
 	maxStreamHead  = 64 << 10 // header list
+	maxFrame       = 16 << 10
 	streamWindow   = 64 << 10
 	connWindow     = 1 << 20
 	streamPingWait = 15 * time.Second
@@ -46,8 +48,9 @@ func newHTTP2Server(g *Gateway) *http2Server {
 	s.server = &http.Server{
 		Handler: http.HandlerFunc(g.serveStream), Protocols: protocols, MaxHeaderBytes: maxStreamHead,
 		ReadHeaderTimeout: g.set.HeadTimeout, IdleTimeout: g.set.IdleTimeout, ConnState: s.state,
+		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout: g.set.IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set.BodyTimeout,
 			CountError: func(string) { g.metrics.streamErrors.Add(1) },
 		},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/goms-io/goms/pkg/http1"
@@ -32,6 +33,9 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			if string(req.Method) == "CONNECT" || req.Path[0] == '*' {
 				return // never forwarded
+			}
+			if strings.Contains(err.Error(), "invalid URL escape") {
+				return // what the octets of a path mean is for whoever matches it: route.Canonical refuses these
 			}
 			t.Fatalf("accepted what net/http refuses: %v\n%q", err, head)
 		}

@@ -1,0 +1,145 @@
+//go:build linux
+
+package conformance_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What 5,000 slow clients may cost.
+const (
+	slowClients = 5000
+	slowMemory  = 256 << 20 // above base, at the peak: 50 KiB each
+	slowKept    = 64 << 20  // above base, when they have gone
+	slowFiles   = 50        // file descriptors above base, when they have gone
+)
+
+// TestSlowClients has slowhttptest open 5,000 connections that send a head, send a body or read an answer as slowly as
+// they can. All others are served meanwhile, and nothing of it stays.
+func TestSlowClients(t *testing.T) {
+	tool := need(t, "slowhttptest (Debian package slowhttptest)", "slowhttptest")
+	enoughFiles(t, 3*slowClients)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB, more than sockets buffer
+	fine, slow := simpleNode(t, []byte("fine")), simpleNode(t, big)
+	// A slow head is gone after headTimeout, 10 s; a slow body may go on as long as a piece comes every 30 s, and so may
+	// a slow reader: they are there as long as the tool runs.
+	common := []string{"-c", fmt.Sprint(slowClients), "-r", "2500", "-p", "3"}
+	for _, c := range []struct {
+		name string
+		args []string
+		gone time.Duration // from the start of the tool, without its own doing; 0: it is the tool that ends
+		ends time.Duration // the tool ends
+	}{
+		{"slow heads", []string{"-H", "-i", "5", "-x", "24", "-t", "GET", "-l", "25"}, 15 * time.Second, 35 * time.Second},
+		{"slow bodies", []string{"-B", "-i", "5", "-s", "8192", "-x", "10", "-l", "12"}, 0, 35 * time.Second},
+		{"slow readers", []string{"-X", "-w", "64", "-y", "256", "-n", "5", "-z", "32", "-k", "2", "-l", "12"}, 0, 35 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := startGateway(t, "services:\n  fine: {any: \"/any\"}\n  slow: {any: \"/any\"}\n")
+			g.join("fine", fine)
+			g.join("slow", slow)
+			args := append(append(c.args, common...), "-u", "http://"+g.plain+"/api/slow/any")
+			slowly(t, g, tool, args, c.gone, c.ends)
+		})
+	}
+}
+
+func slowly(t *testing.T, g *gateway, tool string, args []string, gone, ends time.Duration) {
+	cool(t, g)
+	base, _ := g.memory(t)
+	files := g.files(t)
+	g.resetPeak(t)
+	legit := probe(&http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+g.plain+"/api/fine/any")
+	began := time.Now()
+	attack := start(t, t.TempDir(), nil, tool, args...)
+	var most atomic.Int64
+	eventually(t, 10*time.Second, "the slow clients are there", func() error {
+		n := int64(g.files(t) - files)
+		most.Store(max(most.Load(), n))
+		if n < slowClients*9/10 {
+			return fmt.Errorf("%d of %d, at most %d", n, slowClients, most.Load())
+		}
+		return nil
+	})
+	t.Logf("%d slow clients after %v", g.files(t)-files, time.Since(began).Round(time.Millisecond))
+	if gone == 0 {
+		gone = ends
+	}
+	eventually(t, gone-time.Since(began), "the slow clients are gone", func() error {
+		if n := g.files(t) - files; n > slowFiles {
+			return fmt.Errorf("%d files are still open", n)
+		}
+		return nil
+	})
+	t.Logf("they were gone after %v", time.Since(began).Round(time.Millisecond))
+	select {
+	case <-attack.done:
+	case <-time.After(ends - time.Since(began)):
+		t.Errorf("slowhttptest still runs after %v\n%s", ends, tail(attack.out.String(), 20))
+	}
+	legit.end(t)
+	g.alive(t)
+	_, peak := g.memory(t)
+	t.Logf("memory: base %d MiB, peak +%d MiB", base>>20, (peak-base)>>20)
+	if peak-base > slowMemory {
+		t.Errorf("memory grew by %d MiB, want at most %d", (peak-base)>>20, slowMemory>>20)
+	}
+	// What is not in use goes back when the runtime next collects; here it is told to, twice, since pools outlive one.
+	eventually(t, 20*time.Second, "memory is back", func() error {
+		g.collect(t)
+		if now, _ := g.memory(t); now-base > slowKept {
+			return fmt.Errorf("it is %d MiB above base", (now-base)>>20)
+		}
+		return nil
+	})
+	now, _ := g.memory(t)
+	t.Logf("memory: %+d MiB afterwards", (now-base)>>20)
+}
+
+// cool warms the gateway up, and has it collect: what is measured from then on is not of before.
+func cool(t *testing.T, g *gateway) {
+	t.Helper()
+	for range 200 {
+		if _, err := g.get("/api/fine/any"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.collect(t)
+}
+
+// collect has the gateway's runtime collect, twice.
+func (g *gateway) collect(t *testing.T) {
+	t.Helper()
+	for range 2 {
+		if _, err := fetch(&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+g.admin+"/debug/pprof/heap?gc=1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// enoughFiles raises this process's limit of open files, which its children inherit.
+func enoughFiles(t testing.TB, n uint64) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	was := limit
+	if limit.Cur = max(limit.Cur, n); limit.Max < n {
+		limit.Max = n
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%d open files are not allowed, and CI must allow them: %v", n, err)
+		}
+		t.Skipf("%d open files are not allowed: %v", n, err)
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
+}
