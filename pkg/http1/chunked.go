@@ -194,12 +194,54 @@ func parseChunkLine(line []byte) (uint64, error) {
 	return size, checkExt(line[i:])
 }
 
-// checkExt accepts what begins with ";" directly after the size and holds no control character.
+// checkExt holds *( ";" token [ "=" ( token / quoted-string ) ] ) (RFC 9112 section 7.1.1), without the
+// white space that the grammar has receivers put up with.
 func checkExt(ext []byte) error {
-	if ext[0] != ';' || len(ext) > maxChunkLine || !all(ext, isValue) {
-		return ErrChunkExt
+	for len(ext) > 0 {
+		if ext[0] != ';' {
+			return ErrChunkExt
+		}
+		n := tokenLen(ext[1:])
+		if n == 0 {
+			return ErrChunkExt
+		}
+		if ext = ext[1+n:]; len(ext) == 0 || ext[0] != '=' {
+			continue
+		}
+		if n = tokenLen(ext[1:]); n == 0 {
+			n = quotedLen(ext[1:])
+		}
+		if n == 0 {
+			return ErrChunkExt
+		}
+		ext = ext[1+n:]
 	}
 	return nil
+}
+
+func tokenLen(b []byte) (n int) {
+	for n < len(b) && class[b[n]]&isToken != 0 {
+		n++
+	}
+	return n
+}
+
+// quotedLen returns the length of the quoted-string that b begins with, 0 when there is none.
+func quotedLen(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(b) && class[b[i]]&isValue != 0; i++ {
+		switch b[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			if i++; i == len(b) || class[b[i]]&isValue == 0 {
+				return 0
+			}
+		}
+	}
+	return 0
 }
 
 func unhex(c byte) byte {
