@@ -98,8 +98,12 @@ func parseField(line []byte, start int) (Field, error) {
 			return Field{}, ErrControl
 		}
 	}
+	kind := kindOf(name)
+	if kind == KindTransferEncoding && bytes.IndexByte(line, '\t') >= 0 {
+		return Field{}, ErrCodingSyntax // allowed, never sent, and not understood by all
+	}
 	// What trim took away was SP and HTAB only, so the whole line is clean.
-	return Field{Name: name, Value: value, Start: start, End: start + len(line) + 2, Kind: kindOf(name)}, nil
+	return Field{Name: name, Value: value, Start: start, End: start + len(line) + 2, Kind: kind}, nil
 }
 
 // message is what the heads of requests and answers share.

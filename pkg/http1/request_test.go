@@ -138,6 +138,8 @@ func TestRequestRefused(t *testing.T) {
 	f(head("Transfer-Encoding: ,chunked\r\n"), http1.ErrCodingSyntax)
 	f(head("Transfer-Encoding: \r\n"), http1.ErrCodingSyntax)
 	f(head("Transfer-Encoding: \x0bchunked\r\n"), http1.ErrControl)
+	f(head("Transfer-Encoding:\tchunked\r\n"), http1.ErrCodingSyntax)
+	f(head("Transfer-Encoding: chunked\t\r\n"), http1.ErrCodingSyntax)
 	// Section 9 and RFC 9110 section 7.6.1: connection options.
 	f(head("Connection: close, Content-Length\r\nContent-Length: 1\r\n"), http1.ErrConnection)
 	f(head("Connection: transfer-encoding\r\n"), http1.ErrConnection)
