@@ -36,7 +36,6 @@ const (
 	ReasonNodeClosed
 	ReasonBadAnswer
 	ReasonNodeTimeout
-	ReasonStopped
 	ReasonInternal
 	reasonCount
 )
@@ -70,7 +69,6 @@ var reasons = [reasonCount]struct {
 	ReasonNodeClosed:       {"node_closed", 502, "the node closed the connection before it answered"},
 	ReasonBadAnswer:        {"bad_answer", 502, "the node's answer is malformed"},
 	ReasonNodeTimeout:      {"node_timeout", 504, "the node did not answer in time"},
-	ReasonStopped:          {"stopped", 503, "the gateway is stopping"},
 	ReasonInternal:         {"internal", 500, "the gateway failed"},
 }
 

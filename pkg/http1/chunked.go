@@ -151,9 +151,6 @@ func AppendChunk(dst, data []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-// MaxChunkOverhead is what AppendChunk adds to the data at most.
-const MaxChunkOverhead = 16 + 4
-
 // cutLine returns the bytes before the first CRLF; ok is false when there is none yet.
 func cutLine(buf []byte) (line []byte, ok bool) {
 	limit := min(len(buf), maxChunkLine+2)
