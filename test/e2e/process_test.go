@@ -140,9 +140,9 @@ func (p *process) cleanup() {
 	}
 }
 
-// kill ends the process with SIGKILL and waits for it.
+// kill ends the process, with what it started (the workers of nginx), by SIGKILL and waits for it.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
 	<-p.done
 }
 
