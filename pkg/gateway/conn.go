@@ -82,7 +82,7 @@ func (c *conn) await(patience time.Duration) bool {
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseIdle)
 	// Under load the next request is there by the time the others had their turn: one read in place of a
-	// read in vain, a wait and a wake-up (22.6 to 19.7 us of CPU a request, saturated; test/bench/nginx.sh).
+	// read in vain, a wait and a wake-up. test/bench/nginx.sh measures it.
 	runtime.Gosched()
 	n, err := c.nc.Read(c.buf)
 	if why := c.wake(); why == endDrain && err != nil {
