@@ -233,12 +233,12 @@ func (p *process) run(ctx context.Context) error {
 	front, stopping := errgroup.WithContext(ctx)
 	front.Go(func() error {
 		p.awaitNodes(stopping)
-		return p.gateway.Serve(p.http)
+		return p.gateway.Serve(gateway.Listener{Listener: p.http})
 	})
 	if p.https != nil {
 		front.Go(func() error {
 			p.awaitNodes(stopping)
-			return p.gateway.ServeTLS(p.https, p.certs.ServerConfig())
+			return p.gateway.Serve(gateway.Listener{Listener: p.https, TLS: p.certs.ServerConfig()})
 		})
 		back.Go(func() error { return p.certs.Run(background) })
 		p.log.Info("Https Listen on port: " + port(p.https))

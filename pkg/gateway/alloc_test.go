@@ -78,7 +78,7 @@ func traced(t testing.TB, addr string) *bench {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); g.Serve(ln) }()
+	go func() { defer close(done); g.Serve(gateway.Listener{Listener: ln}) }()
 	t.Cleanup(func() { g.Shutdown(context.Background()); <-done; reporter.Close() })
 	return &bench{t: t, g: g, addr: ln.Addr().String()}
 }

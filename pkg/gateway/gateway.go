@@ -2,9 +2,9 @@
 // each, and carries it there and the answer back.
 //
 //	g, err := gateway.New(gateway.Config{Routes: table, Keys: keys, Settings: gateway.DefaultSettings()})
-//	go g.Run(ctx)                      // keeps its times
-//	go discovery.Watch(ctx, g.Apply)   // learns which nodes there are
-//	err = g.Serve(listener)            // until Shutdown
+//	go g.Run(ctx)                    // keeps its times
+//	go discovery.Watch(ctx, g.Apply) // learns which nodes there are
+//	err = g.Serve(gateway.Listener{Listener: ln}) // until Shutdown
 //
 // What a request means is decided by exchange, in steps over buffers that do no I/O; conn is the
 // driver that reads, writes and waits for one connection in a goroutine. The package knows neither
@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,7 +80,7 @@ type Gateway struct {
 	conns     map[*conn]struct{}
 	room      *sync.Cond // a connection ended, or the listeners close
 	open      int        // of them, without streams
-	listeners map[net.Listener]func(net.Conn) *conn
+	listeners []Listener
 	closed    bool
 	serving   sync.WaitGroup // goroutines of connections
 }
@@ -109,9 +108,8 @@ func New(c Config) (*Gateway, error) {
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self,
-		known:     make(chan struct{}),
-		conns:     map[*conn]struct{}{},
-		listeners: map[net.Listener]func(net.Conn) *conn{},
+		known: make(chan struct{}),
+		conns: map[*conn]struct{}{},
 	}
 	g.room = sync.NewCond(&g.mu)
 	g.base, g.giveUp = context.WithCancel(context.Background())

@@ -85,7 +85,7 @@ func startWith(t testing.TB, log *slog.Logger, change func(*gateway.Settings), n
 	go func() { defer close(ran); g.Run(ctx) }()
 	go func() {
 		defer close(b.done)
-		if err := g.Serve(ln); err != nil {
+		if err := g.Serve(gateway.Listener{Listener: ln}); err != nil {
 			t.Errorf("Serve() = %v", err)
 		}
 	}()

@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Serve accepts connections on ln until Shutdown, and then returns nil. It closes ln.
-func (g *Gateway) Serve(ln net.Listener) error {
-	return g.accept(ln, func(nc net.Conn) *conn { return newConn(g, nc) })
-}
-
-// accept accepts connections on ln; wrap makes what serves each.
-func (g *Gateway) accept(ln net.Listener, wrap func(net.Conn) *conn) error {
+// Serve accepts connections on l until Shutdown, and then returns nil. It closes l. Several listeners may
+// be served at once.
+func (g *Gateway) Serve(l Listener) error {
+	ln := l.Listener
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return ln.Close()
 	}
-	g.listeners[ln] = wrap
+	g.listeners = append(g.listeners, l)
 	g.mu.Unlock()
+	if l.TLS != nil {
+		g.http2.start()
+	}
 	defer ln.Close()
 	pause := time.Duration(0)
 	for {
@@ -31,7 +31,7 @@ func (g *Gateway) accept(ln net.Listener, wrap func(net.Conn) *conn) error {
 		nc, err := ln.Accept()
 		if err == nil {
 			pause = 0
-			g.start(wrap(nc))
+			g.start(l.wrap(g, nc))
 			continue
 		}
 		if g.stopped() {
@@ -162,21 +162,21 @@ func wait(ctx context.Context, d time.Duration) {
 func (g *Gateway) closeListeners() {
 	g.mu.Lock()
 	listeners := g.listeners
-	g.listeners = map[net.Listener]func(net.Conn) *conn{}
+	g.listeners = nil
 	g.closed = true
 	g.room.Broadcast()
 	g.mu.Unlock()
-	for ln, wrap := range listeners {
-		if d, ok := ln.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
+	for _, l := range listeners {
+		if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
 			for {
-				nc, err := ln.Accept()
+				nc, err := l.Accept()
 				if err != nil {
 					break
 				}
-				g.start(wrap(nc))
+				g.start(l.wrap(g, nc))
 			}
 		}
-		ln.Close()
+		l.Close()
 	}
 }
 

@@ -12,18 +12,6 @@ import (
 // handshakeTimeout is a client's time for a TLS handshake.
 const handshakeTimeout = 10 * time.Second
 
-// ServeTLS accepts TLS connections on ln until Shutdown. HTTP/1.1 inside TLS is served like without;
-// connections that chose HTTP/2 go through net/http's server, and each of their requests to the same
-// life as any other (stream.go). It closes ln.
-func (g *Gateway) ServeTLS(ln net.Listener, config *tls.Config) error {
-	g.http2.start()
-	return g.accept(ln, func(nc net.Conn) *conn {
-		c := newConn(g, tls.Server(nc, config))
-		c.tls = true
-		return c
-	})
-}
-
 // handshake does the TLS handshake of a connection and reports whether it is for this driver: an HTTP/2
 // connection is served to its end, by another.
 func (c *conn) handshake() bool {

@@ -56,12 +56,12 @@ func (b *bench) secure() (string, *x509.CertPool) {
 	}
 	served := make(chan error, 1)
 	go func() {
-		served <- b.g.ServeTLS(ln, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
+		served <- b.g.Serve(gateway.Listener{Listener: ln, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}})
 	}()
 	b.t.Cleanup(func() {
 		b.g.Shutdown(context.Background())
 		if err := <-served; err != nil {
-			b.t.Errorf("ServeTLS() = %v", err)
+			b.t.Errorf("Serve() = %v", err)
 		}
 	})
 	return ln.Addr().String(), pool

@@ -119,7 +119,7 @@ func serveTLS(t *testing.T) string {
 	done := make(chan error, 2)
 	go func() { done <- g.Run(ctx) }()
 	go func() {
-		done <- g.ServeTLS(ln, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
+		done <- g.Serve(gw.Listener{Listener: ln, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}})
 	}()
 	t.Cleanup(func() {
 		stop, end := context.WithTimeout(context.Background(), 5*time.Second)
