@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -17,6 +18,8 @@ type record struct {
 	Version string `json:"version,omitempty"`
 	Zone    string `json:"zone,omitempty"`
 	State   State  `json:"state,omitempty"`
+	TLS     bool   `json:"tls,omitempty"`
+	Idle    int64  `json:"idle,omitempty"` // milliseconds
 }
 
 // Prefix returns what the keys of all nodes of a project begin with.
@@ -38,6 +41,7 @@ func (n Node) Value() string {
 		r.State = n.State
 	}
 	r.Version, r.Zone = n.Version, n.Zone
+	r.TLS, r.Idle = n.TLS, n.Idle.Milliseconds()
 	if r == (record{}) {
 		return plain
 	}
@@ -50,7 +54,7 @@ func (n Node) Value() string {
 
 // Parse reads a node from its key and value; it undoes [Node.Key] and [Node.Value]. The key is read from both ends, so a
 // service's name may hold underscores. The value is "0" or a JSON object of at most 4 KiB; unknown fields in it are for newer
-// versions and ignored, an absent weight is 1. The node is valid when the error is nil, and has the same key.
+// versions and ignored, an absent weight is 1, "idle" is in milliseconds. The node is valid when the error is nil, and has the same key.
 func Parse(project, key, value string) (Node, error) {
 	rest, ok := strings.CutPrefix(key, Prefix(project))
 	if !ok {
@@ -97,6 +101,10 @@ func (n *Node) parseValue(value string) error {
 		n.State = r.State
 	}
 	n.Version, n.Zone = r.Version, r.Zone
+	if r.Idle < 0 || r.Idle > MaxIdle.Milliseconds() { // before it overflows
+		return fmt.Errorf("check idle limit of %d ms: want 0 to %d", r.Idle, MaxIdle.Milliseconds())
+	}
+	n.TLS, n.Idle = r.TLS, time.Duration(r.Idle)*time.Millisecond
 	return nil
 }
 

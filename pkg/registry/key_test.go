@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goms-io/goms/pkg/registry"
 )
@@ -34,6 +35,23 @@ func TestKeyAndValue(t *testing.T) {
 	f(n, n.Key("goms"), `{"state":"draining"}`)
 	n = registry.Node{Service: "user", RPCAddr: "a:1", HTTPAddr: "a:2", Weight: 7, Version: "1.2", Zone: "b", State: registry.Up}
 	f(n, "goms_user_a:1_a:2", `{"weight":7,"version":"1.2","zone":"b"}`)
+	n = registry.NewNode("user", "a:1", "a:2")
+	n.TLS, n.Idle = true, 1500*time.Millisecond
+	f(n, "goms_user_a:1_a:2", `{"tls":true,"idle":1500}`)
+}
+
+func TestReusable(t *testing.T) {
+	f := func(idle, want time.Duration) {
+		t.Helper()
+		if got := (registry.Node{Idle: idle}).Reusable(); got != want {
+			t.Errorf("Reusable() with idle %v = %v, want %v", idle, got, want)
+		}
+	}
+	f(0, 108*time.Second)
+	f(registry.DefaultIdle, 108*time.Second)
+	f(5*time.Second, 4*time.Second)
+	f(time.Second, 500*time.Millisecond)
+	f(100*time.Millisecond, 50*time.Millisecond)
 }
 
 func TestParseValue(t *testing.T) {
@@ -62,12 +80,15 @@ func TestParseValue(t *testing.T) {
 	f(`{"weight":null,"state":null}`, same)
 	f(`{"state":""}`, same)
 	f(`{"addedLater":{"a":[1]}}`, same)
+	f(`{"tls":false,"idle":0}`, same)
+	f(`{"tls":true,"idle":86400000}`, func(n *registry.Node) { n.TLS, n.Idle = true, 24*time.Hour })
 	f(`{"weight":1000}`, func(n *registry.Node) { n.Weight = 1000 })
 	f(`{"zone":"`+strings.Repeat(" ", 128)+`"}`, func(n *registry.Node) { n.Zone = strings.Repeat(" ", 128) })
 
 	for _, bad := range []string{
 		"", "1", "00", "0 ", "null", "[]", `"0"`, "true", "{", "{}{}", "{} x", `{"weight":"1"}`, `{"weight":1.5}`, `{"weight":-1}`, `{"weight":1001}`,
 		`{"weight":1e99}`, `{"state":"down"}`, `{"state":"UP"}`, `{"version":"\u0000"}`, `{"version":1}`, "{\"version\":\"\xff\"}",
+		`{"tls":1}`, `{"tls":"true"}`, `{"idle":-1}`, `{"idle":86400001}`, `{"idle":9223372036854775807}`, `{"idle":"1s"}`, `{"idle":0.5}`,
 		`{"zone":"` + strings.Repeat("z", 129) + `"}`, `{"x":"` + strings.Repeat("x", 4<<10) + `"}`,
 	} {
 		f(bad, nil)
@@ -89,6 +110,7 @@ func TestParseKey(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("goms_user_192.168.125.179:9180_192.168.125.179:9080", "0")
 	f.Add("goms_a_b_[2001:db8::1]:1_node-1.local:2", `{"weight":0,"version":"1","zone":"z","state":"draining"}`)
+	f.Add("goms_user_a:1_a:2", `{"tls":true,"idle":250}`)
 	f.Add("goms_../_::1:1_[::]:0", "null")
 	f.Add("goms_\xff_a:1_a:2", "{\"zone\":\"\xff\"}")
 	f.Fuzz(func(t *testing.T, key, value string) {

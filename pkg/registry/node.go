@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -30,6 +31,12 @@ const (
 	defaultWeight = 1
 )
 
+// The idle limit of a node's HTTP connections: what holds for a node that says nothing of it, and the longest that one may say.
+const (
+	DefaultIdle = 120 * time.Second
+	MaxIdle     = 24 * time.Hour
+)
+
 // Node is one registered process of a service. It is a value: comparable, and safe to copy.
 //
 // Weight 1 and State [Up] are the defaults; [NewNode] sets them. A literal without Weight has weight 0 and takes no requests.
@@ -45,6 +52,10 @@ type Node struct {
 	Version, Zone string
 	// State says whether the node wants new requests.
 	State State
+	// TLS says that the node's ports speak TLS and nothing else.
+	TLS bool
+	// Idle is how long the node leaves an unused HTTP connection open, in whole milliseconds up to [MaxIdle]; 0 is [DefaultIdle].
+	Idle time.Duration
 }
 
 // NewNode returns a node with the defaults: weight 1, state up, no labels.
@@ -54,6 +65,16 @@ func NewNode(service, rpcAddr, httpAddr string) Node {
 
 // ID returns RPCAddr and HTTPAddr joined by an underscore: the node's name within its service.
 func (n Node) ID() string { return n.RPCAddr + "_" + n.HTTPAddr }
+
+// Reusable returns how old the last use of an HTTP connection to n may be for the connection to be used once more: the node's own
+// limit less a margin for what is under way when the node closes. The margin is a tenth, at least 1 s, at most half of the limit.
+func (n Node) Reusable() time.Duration {
+	idle := n.Idle
+	if idle <= 0 {
+		idle = DefaultIdle
+	}
+	return idle - min(max(idle/10, time.Second), idle/2)
+}
 
 // Validate reports why n cannot be registered, nil when it can.
 func (n Node) Validate() error {
@@ -69,6 +90,9 @@ func (n Node) Validate() error {
 func (n Node) checkValue() error {
 	if n.Weight < 0 || n.Weight > MaxWeight {
 		return fmt.Errorf("check weight %d: want 0 to %d", n.Weight, MaxWeight)
+	}
+	if n.Idle < 0 || n.Idle > MaxIdle || n.Idle%time.Millisecond != 0 {
+		return fmt.Errorf("check idle limit %v: want whole milliseconds, up to %v", n.Idle, MaxIdle)
 	}
 	if err := checkText("version", n.Version, maxLabel); err != nil {
 		return err
