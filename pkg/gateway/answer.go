@@ -22,6 +22,9 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 	for interim := 0; ; interim++ {
 		head, err := c.readAnswerHead(x, up)
 		if err != nil {
+			if interim == 0 && x.ansW == 0 && x.whole && up.refused(err) {
+				return againAny, &failure{ReasonConnectFailed, err}
+			}
 			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 {
 				return againIdempotent, err // not a byte of an answer
 			}
@@ -38,6 +41,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			return againNever, c.tunnel(x, up, head)
 		case x.res.Status >= 200:
 			x.takeAnswer()
+			up.since = exactly()
 			patience := c.gw.set.BodyTimeout
 			if x.eventStream() {
 				patience = c.gw.set.StreamTimeout
@@ -136,7 +140,7 @@ func (c *conn) passPiece(x *exchange, up *upstreamConn, patience time.Duration) 
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			out, whole := x.down.closed(x.out[:0])
-			if whole {
+			if whole && !up.truncated() {
 				return c.writeClient(out)
 			}
 			err = errTrailing

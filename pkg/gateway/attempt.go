@@ -128,7 +128,7 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 	switch {
 	case err == nil:
 		c.gw.succeeded(x.pool, node)
-	case closed && up.fresh:
+	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed:
 		c.gw.failed(x.pool, node, err)
 	}
 	c.finishUpstream(x, up, err == nil)
@@ -143,7 +143,7 @@ func (c *conn) connect(u *upstream, fresh bool) (*upstreamConn, error) {
 		if up == nil {
 			break
 		}
-		if !up.probe.readable() {
+		if up.quiet() {
 			return up, nil
 		}
 		up.nc.Close()
@@ -195,10 +195,10 @@ func (c *conn) upstreamError(x *exchange, err error) error {
 func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
 	clean = c.stopUpload(x, up) && clean
 	if c.detach() && clean && x.reusable() {
-		up.from.put(up, c.gw.clock(), c.gw.set.MaxIdleUpstream)
+		up.from.put(up, c.gw.set.MaxIdleUpstream)
 		return
 	}
-	up.nc.Close()
+	up.cut()
 }
 
 var errNoNode error = &failure{reason: ReasonNoNode}

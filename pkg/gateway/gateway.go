@@ -13,6 +13,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,7 @@ type Config struct {
 	Discovery Discovery       // nil: /readyz asks only whether there is a snapshot
 	Tracer    *trace.Tracer   // nil: trace headers pass on, no spans
 	Reporter  *trace.Reporter // nil: no figures of it in the metrics
+	NodeTLS   *tls.Config     // for nodes that publish TLS; nil is the system's authorities and no certificate of ours
 	Self      registry.Node   // the gateway's own node, whose join and leave are not printed
 	Log       *slog.Logger    // nil discards
 	Level     *slog.LevelVar  // what /log-level on the admin side changes; nil: nothing does
@@ -72,6 +74,8 @@ type Gateway struct {
 	now      atomic.Int64 // the sweep's clock
 	draining atomic.Bool
 	swept    []*conn // the sweep's own, kept for its memory
+	nodeTLS  *tls.Config
+	applying []registry.Node // Apply's own: the nodes of the service whose pool is being updated
 
 	base   context.Context // ends when connections are given up
 	giveUp context.CancelFunc
@@ -107,7 +111,7 @@ func New(c Config) (*Gateway, error) {
 		limits:    http1.Limits{Head: int(c.Settings.MaxHead), Lines: c.Settings.MaxHeaderLines, Target: int(c.Settings.MaxTarget)},
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
-		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self,
+		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self, nodeTLS: c.NodeTLS,
 		known: make(chan struct{}),
 		conns: map[*conn]struct{}{},
 	}

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/pkg/registry"
@@ -45,14 +47,20 @@ func (g *Gateway) Apply(snapshot registry.Snapshot) {
 }
 
 func (g *Gateway) applyService(v *view, nodes []registry.Node) {
+	g.applying = nodes
 	pool := v.pools[nodes[0].Service]
 	if pool == nil {
-		pool = lb.NewPool(nodes[0].Service, lb.Options{NewData: newUpstream, DropData: dropUpstream})
+		pool = lb.NewPool(nodes[0].Service, lb.Options{NewData: g.newUpstream, DropData: dropUpstream})
 		v.pools[nodes[0].Service] = pool
 	}
 	specs := make([]lb.Spec, len(nodes))
 	for i, n := range nodes {
 		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining}
+	}
+	for _, n := range pool.Nodes() { // before they are picked by what is new of them
+		if word, ok := g.word(n); ok {
+			n.Data.(*upstream).learn(word, g.nodeTLS, g.set.UpstreamIdleTimeout) //nolint:forcetypeassert // see newUpstream
+		}
 	}
 	pool.Update(specs)
 	for _, n := range pool.Nodes() {
@@ -62,10 +70,25 @@ func (g *Gateway) applyService(v *view, nodes []registry.Node) {
 	}
 }
 
-func newUpstream(n *lb.Node) any {
+// newUpstream makes the upstream of a node that joins. It knows how to speak to it before it is picked.
+func (g *Gateway) newUpstream(n *lb.Node) any {
 	u := &upstream{addr: n.Addr()}
 	u.remote, _ = netip.ParseAddrPort(u.addr) // a host name has no address to report
+	word, ok := g.word(n)
+	if !ok {
+		panic("BUG: a node joins that is not in the snapshot")
+	}
+	u.learn(word, g.nodeTLS, g.set.UpstreamIdleTimeout)
 	return u
+}
+
+// word returns what the nodes being applied say of n.
+func (g *Gateway) word(n *lb.Node) (registry.Node, bool) {
+	i, ok := slices.BinarySearchFunc(g.applying, n.ID(), func(r registry.Node, id string) int { return strings.Compare(r.ID(), id) })
+	if !ok {
+		return registry.Node{}, false
+	}
+	return g.applying[i], true
 }
 
 func dropUpstream(data any) { data.(*upstream).leave() } //nolint:forcetypeassert // see newUpstream

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,6 +63,17 @@ func (p *probe) events(wanted int16) int16 {
 // probe knows nothing and says false.
 func (p *probe) readable() bool {
 	return p != nil && p.events(unix.POLLIN|unix.POLLRDHUP) != 0
+}
+
+// unacknowledged ends the connection when the peer leaves what it was sent unacknowledged, or its window
+// closed, for d (TCP_USER_TIMEOUT, RFC 5482).
+func (p *probe) unacknowledged(d time.Duration) {
+	if p == nil {
+		return
+	}
+	_ = p.raw.Control(func(fd uintptr) { // without it the kernel's own limit holds, minutes
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }
 
 // transferred returns how many bytes the peer of nc has acknowledged and sent so far: it moves as long

@@ -2,7 +2,10 @@
 
 package gateway
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // clientGone cannot look ahead on this system: a client that left is noticed when it is written to.
 func clientGone(nc net.Conn) bool {
@@ -16,6 +19,9 @@ type probe struct{}
 func newProbe(net.Conn) *probe { return nil }
 
 func (*probe) readable() bool { return false }
+
+// unacknowledged leaves the system's own limit.
+func (*probe) unacknowledged(time.Duration) {}
 
 // transferred is not known on this system.
 func transferred(net.Conn) uint64 { return 0 }

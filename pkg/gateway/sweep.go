@@ -35,8 +35,11 @@ func (g *Gateway) clock() int64 { return g.now.Load() }
 
 var clockStart = time.Now()
 
+// exactly is the time of now, where the clock, up to a tick or more behind, will not do.
+func exactly() int64 { return int64(time.Since(clockStart)) + 1 }
+
 func (g *Gateway) tick(now time.Time) {
-	g.now.Store(int64(time.Since(clockStart)) + 1)
+	g.now.Store(exactly())
 	if d := g.date.Load(); d == nil || d.unix != now.Unix() {
 		g.date.Store(&date{now.Unix(), []byte("Date: " + now.UTC().Format(http.TimeFormat) + "\r\n")})
 	}
@@ -53,7 +56,7 @@ func (g *Gateway) sweep() {
 	if v := g.view.Load(); v != nil {
 		for _, pool := range v.pools {
 			for _, n := range pool.Nodes() {
-				n.Data.(*upstream).expire(now - int64(g.set.UpstreamIdleTimeout)) //nolint:forcetypeassert // see newUpstream
+				n.Data.(*upstream).expire(now) //nolint:forcetypeassert // see newUpstream
 			}
 		}
 	}

@@ -26,6 +26,7 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	defer c.gw.metrics.tunnels.Add(-1)
 	c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
 	c.flowing(phaseTunnel)
+	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
 	var wg sync.WaitGroup
 	wg.Go(func() { c.carry(up.nc, c.nc) })
 	c.carry(c.nc, up.nc)

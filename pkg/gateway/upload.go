@@ -39,6 +39,7 @@ func (c *conn) startUpload(x *exchange, up *upstreamConn) {
 	x.upload.wg.Add(1)
 	x.upload.after.Store(int64(x.answerTimeout()))
 	c.armUpload()
+	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
 	go c.passRequestBody(x, up)
 }
 

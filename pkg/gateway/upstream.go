@@ -2,11 +2,23 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/goms-io/goms/pkg/registry"
+)
+
+// A node whose host vanished without a word is found out by what it does not acknowledge: the kernel asks
+// on a silent connection, and gives up on one that has had no sign of life for this long. Together with
+// connectTimeout it bounds what a lost host costs a request.
+const (
+	vanishedAfter = 6 * time.Second
+	askAfter      = 3 * time.Second
+	askEvery      = time.Second
 )
 
 // upstream holds the idle connections to one node, the youngest on top.
@@ -14,7 +26,9 @@ type upstream struct {
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
-	out atomic.Bool // that the node is left out has been told
+	out    atomic.Bool                // that the node is left out has been told
+	reuse  atomic.Int64               // how old the last use of a connection may be for another, in nanoseconds
+	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain
 
 	mu   sync.Mutex // guards what follows
 	idle []*upstreamConn
@@ -23,15 +37,45 @@ type upstream struct {
 
 // upstreamConn is one connection to a node. It is owned by one request, or idle.
 type upstreamConn struct {
-	nc    net.Conn
-	probe *probe
-	from  *upstream
-	fresh bool  // not used by a request before
-	since int64 // when it became idle, in the sweep's clock
+	nc       net.Conn
+	probe    *probe
+	from     *upstream
+	secure   *tls.Config   // what it was made with, nil when it is plain
+	wire     *wire         // what TLS runs on, nil when it is plain
+	fresh    bool          // not used by a request before
+	since    int64         // when its last answer began, by exactly: the node counts from no earlier time
+	patience time.Duration // how long what was sent may go unacknowledged
 }
 
-// take returns the connection that was used last, or nil when none is idle.
+// learn takes in what the node says of itself. Connections of the other kind are given up.
+func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config, most time.Duration) {
+	u.reuse.Store(int64(min(most, n.Reusable())))
+	if n.TLS == (u.secure.Load() != nil) {
+		return
+	}
+	if n.TLS {
+		u.secure.Store(secureConfig(nodeTLS, u.addr))
+	} else {
+		u.secure.Store(nil)
+	}
+	u.drop()
+}
+
+// take returns the connection that was used last, or nil when none is idle that the node still keeps.
 func (u *upstream) take() *upstreamConn {
+	for {
+		c := u.pop()
+		if c == nil {
+			return nil
+		}
+		if c.secure == u.secure.Load() && exactly()-c.since < u.reuse.Load() {
+			return c
+		}
+		c.nc.Close()
+	}
+}
+
+func (u *upstream) pop() *upstreamConn {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n := len(u.idle)
@@ -46,10 +90,11 @@ func (u *upstream) take() *upstreamConn {
 
 // put keeps a connection whose last exchange ended cleanly, or closes it when there are enough or the
 // node left.
-func (u *upstream) put(c *upstreamConn, now int64, most int) {
-	c.fresh, c.since = false, now
+func (u *upstream) put(c *upstreamConn, most int) {
+	c.fresh = false
+	c.wait(vanishedAfter)
 	u.mu.Lock()
-	keep := !u.gone && len(u.idle) < most
+	keep := !u.gone && len(u.idle) < most && c.secure == u.secure.Load()
 	if keep {
 		u.idle = append(u.idle, c)
 	}
@@ -82,8 +127,9 @@ func (u *upstream) drop() {
 	}
 }
 
-// expire closes connections idle since before the given time. The oldest lie at the bottom.
-func (u *upstream) expire(before int64) {
+// expire closes connections that the node will soon close. The oldest lie at the bottom, or nearly so.
+func (u *upstream) expire(now int64) {
+	before := now - u.reuse.Load()
 	u.mu.Lock()
 	n := 0
 	for n < len(u.idle) && u.idle[n].since < before {
@@ -109,12 +155,55 @@ func (u *upstream) count() int {
 	return len(u.idle)
 }
 
-// dial makes a new connection.
+// nodeDialer connects to nodes; how long it may take is in the context.
+var nodeDialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+	Enable: true, Idle: askAfter, Interval: askEvery, Count: int((vanishedAfter - askAfter) / askEvery),
+}}
+
+// dial makes a new connection, with TLS if the node publishes it: such a node is not spoken to plain. When
+// it fails, nothing of a request has reached the node.
 func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamConn, error) {
-	d := net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}
-	nc, err := d.DialContext(ctx, "tcp", u.addr)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	nc, err := nodeDialer.DialContext(ctx, "tcp", u.addr)
 	if err != nil {
 		return nil, err
 	}
-	return &upstreamConn{nc: nc, probe: newProbe(nc), from: u, fresh: true}, nil
+	c := &upstreamConn{nc: nc, probe: newProbe(nc), from: u, secure: u.secure.Load(), fresh: true}
+	c.wait(vanishedAfter)
+	if c.secure == nil {
+		return c, nil
+	}
+	if err := c.handshake(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// wait says how long the node may leave unacknowledged what it was sent. A node that takes nothing, though
+// it is there, counts as silent too: where a body is on its way it is given a body's time.
+func (c *upstreamConn) wait(d time.Duration) {
+	if c.patience != d {
+		c.patience = d
+		c.probe.unacknowledged(d)
+	}
+}
+
+// quiet reports whether a connection that was idle can be used: it has not ended, and holds nothing that
+// nobody asked for.
+func (c *upstreamConn) quiet() bool {
+	if c.wire != nil {
+		return c.wire.quiet(c.nc)
+	}
+	return !c.probe.readable()
+}
+
+// cut closes a connection that something may still be under way on, without a word to the node.
+func (c *upstreamConn) cut() {
+	if c.wire != nil {
+		c.wire.Close()
+		return
+	}
+	c.nc.Close()
 }
