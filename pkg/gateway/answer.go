@@ -38,13 +38,18 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if !x.upgrade || !bytes.EqualFold(x.res.Upgrade, x.req.Upgrade) {
 				return againNever, &failure{ReasonBadAnswer, errSwitched}
 			}
+			c.unhurried.Store(true)
 			return againNever, c.tunnel(x, up, head)
 		case x.res.Status >= 200:
 			x.takeAnswer()
 			up.since = exactly()
 			patience := c.gw.set.BodyTimeout
-			if x.eventStream() {
+			stream := x.eventStream()
+			if stream {
 				patience = c.gw.set.StreamTimeout
+			}
+			if c.unhurried.Load() != stream {
+				c.unhurried.Store(stream)
 			}
 			x.upload.after.Store(int64(patience))
 			if x.upload.active && !x.upload.read.Load() {
@@ -136,7 +141,7 @@ func (c *conn) passPiece(x *exchange, up *upstreamConn, patience time.Duration) 
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseAnswer)
 	err := x.fillAnswer(up.nc)
-	c.phase.Store(phaseBusy)
+	c.phase.Store(phaseWriting)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			out, whole := x.down.closed(x.out[:0])
@@ -180,6 +185,9 @@ func (c *conn) writeClient(b []byte) error {
 	}
 	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
 	if _, err := c.nc.Write(b); err != nil {
+		if c.ended() == endSlow {
+			return &failure{ReasonClientTimeout, err}
+		}
 		return &failure{ReasonClientGone, err}
 	}
 	return nil
@@ -211,9 +219,10 @@ func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) 
 }
 
 // breakOff makes an answer that could not be finished look unfinished: where only the end of the
-// connection tells the end of the body, the connection is reset.
+// connection tells the end of the body, the connection is reset. So it is when the client was too slow
+// for its answer, or the kernel would keep what is left of it for as long as the client likes.
 func (c *conn) breakOff(x *exchange) {
-	if x.req.Minor > 0 {
+	if x.req.Minor > 0 && c.ended() != endSlow {
 		return // its length, or the missing last chunk, shows it
 	}
 	x.broken = true

@@ -179,10 +179,12 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
 	case endLate, endDrain:
-		if x.upload.active && !x.upload.read.Load() && (x.upload.reading.Load() || c.spliced.Load() && !newProbe(c.nc).readable()) {
+		if x.upload.active && !x.upload.read.Load() && (c.hungry.Load() || c.spliced.Load() && !newProbe(c.nc).readable()) {
 			return &failure{ReasonClientTimeout, err}
 		}
 		return &failure{ReasonNodeTimeout, err}
+	case endSlow:
+		return &failure{ReasonClientTimeout, err}
 	case endClientGone:
 		return &failure{ReasonClientGone, err}
 	case endUpload:

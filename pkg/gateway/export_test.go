@@ -1,5 +1,10 @@
 package gateway
 
+import (
+	"testing"
+	"time"
+)
+
 // PanicAt makes requests for path panic.
 func (g *Gateway) PanicAt(path string) {
 	g.endpoints[path] = func(*exchange) *local { panic("for the test") }
@@ -16,4 +21,11 @@ func (g *Gateway) RequestHead(text []byte) []byte {
 		return nil
 	}
 	return x.appendRequest(nil, text[:end], g.tracer.Child(x.trace), "127.0.0.1:1")
+}
+
+// RateWindow makes gateways that are made during the test judge the pace of clients over d.
+func RateWindow(t testing.TB, d time.Duration) {
+	was := rateWindow
+	rateWindow = d
+	t.Cleanup(func() { rateWindow = was })
 }

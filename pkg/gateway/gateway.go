@@ -54,8 +54,9 @@ type Config struct {
 type Gateway struct {
 	set       Settings
 	limits    http1.Limits
-	keyLine   []byte // "Call-Service-Key: …\r\n"
-	pseudonym string // who we are in Via
+	window    time.Duration // over which a client's pace is judged
+	keyLine   []byte        // "Call-Service-Key: …\r\n"
+	pseudonym string        // who we are in Via
 	discovery Discovery
 	tracer    *trace.Tracer
 	log       *slog.Logger
@@ -112,7 +113,7 @@ func New(c Config) (*Gateway, error) {
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self, nodeTLS: c.NodeTLS,
-		known: make(chan struct{}),
+		known: make(chan struct{}), window: rateWindow,
 		conns: map[*conn]struct{}{},
 	}
 	g.room = sync.NewCond(&g.mu)

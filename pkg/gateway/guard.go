@@ -19,6 +19,14 @@ type guard struct {
 	upload   atomic.Int64 // the same for the request's body, while it is passed on beside the answer; 0 when it is not
 	spliced  atomic.Bool  // the kernel moves the request's body
 
+	began     atomic.Int64 // when the request's body began to be passed on, in the sweep's clock
+	got       atomic.Int64 // bytes of bodies that were copied, over the connection's life
+	hungry    atomic.Bool  // the copying waits for the client, not for the node
+	unhurried atomic.Bool  // the answer is an event stream: neither side has to be fast
+
+	sending, reading pace   // see checkPace
+	view             *probe // the sweep's own, made when it is first needed
+
 	mu   sync.Mutex // guards what follows
 	nc   net.Conn
 	up   *upstreamConn // the node's connection in use, so that a late one can be ended too
@@ -36,6 +44,7 @@ const (
 	phaseAnswer          // waiting for a node: ended when the client goes away
 	phaseStreaming       // the kernel moves the bytes: progress puts the deadline off
 	phaseTunnel          // as streaming; ended with the drain's limit
+	phaseWriting         // a piece of an answer's body waits for the client to read
 )
 
 // ending says why a wait was ended.
@@ -47,6 +56,7 @@ const (
 	endClientGone
 	endDrain
 	endUpload // the request's body failed while its answer was awaited
+	endSlow   // the client sends or reads a body too slowly
 )
 
 // arm lets the connection wait until d from now.
@@ -55,7 +65,7 @@ func (g *guard) arm(now int64, d time.Duration) { g.deadline.Store(now + int64(d
 // flowing begins a phase in which only the peer's progress shows.
 func (g *guard) flowing(phase int32) {
 	g.mu.Lock()
-	g.flow = transferred(g.nc)
+	g.flow = passed(g.nc)
 	g.mu.Unlock()
 	g.phase.Store(phase)
 }
@@ -169,7 +179,7 @@ func (g *guard) check(now int64, body, tunnel time.Duration) {
 			return
 		}
 		g.late(&g.deadline, now, 0, false)
-	case phaseStreaming:
+	case phaseStreaming, phaseWriting:
 		g.late(&g.deadline, now, body, true)
 	case phaseTunnel:
 		g.late(&g.deadline, now, tunnel, true)
@@ -198,8 +208,14 @@ func (g *guard) late(deadline *atomic.Int64, now int64, more time.Duration, stre
 func (g *guard) progress() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	moved := transferred(g.nc)
+	moved := passed(g.nc)
 	progress := moved != g.flow
 	g.flow = moved
 	return progress
+}
+
+// passed counts the bytes that the peer of nc has taken and sent.
+func passed(nc net.Conn) uint64 {
+	out, in := transferred(nc)
+	return out + in
 }

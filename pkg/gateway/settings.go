@@ -23,6 +23,11 @@ type Settings struct {
 	DrainDelay          time.Duration `yaml:"drainDelay"`          // from the call to stop until no connection is accepted: 1s
 	DrainTimeout        time.Duration `yaml:"drainTimeout"`        // for requests in flight to finish after that: 30s
 
+	// A client that sends the body of a request, or reads the body of an answer, more slowly than this over ten seconds in which
+	// the gateway waited for it is cut off: bytes a second, 0 is any pace. Event streams and upgraded connections are exempt.
+	MinBodyRate route.Size `yaml:"minBodyRate"` // 1KiB
+	MinReadRate route.Size `yaml:"minReadRate"` // 1KiB
+
 	MaxConnections  int        `yaml:"maxConnections"`  // client connections at once; further ones wait in the backlog: 10000
 	MaxHead         route.Size `yaml:"maxHead"`         // 32KiB
 	MaxHeaderLines  int        `yaml:"maxHeaderLines"`  // 100
@@ -45,6 +50,7 @@ func DefaultSettings() Settings {
 		HeadTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second, BodyTimeout: 30 * time.Second,
 		ConnectTimeout: time.Second, AnswerTimeout: 30 * time.Second, StreamTimeout: 10 * time.Minute,
 		UpstreamIdleTimeout: 60 * time.Second, DrainDelay: time.Second, DrainTimeout: 30 * time.Second,
+		MinBodyRate: 1 << 10, MinReadRate: 1 << 10,
 		MaxConnections: 10000, MaxHead: 32 << 10, MaxHeaderLines: 100, MaxTarget: 8 << 10,
 		MaxBody: 10 << 20, MaxIdleUpstream: 256, Retries: 2,
 		ClusterNetworks: prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10", "169.254.0.0/16"),
@@ -98,6 +104,8 @@ func (s Settings) Validate() error {
 		key         string
 		n, min, max int64
 	}{
+		{"minBodyRate", int64(s.MinBodyRate), 0, 1 << 30},
+		{"minReadRate", int64(s.MinReadRate), 0, 1 << 30},
 		{"maxConnections", int64(s.MaxConnections), 1, 10_000_000},
 		{"maxHead", int64(s.MaxHead), 1 << 10, 1 << 20},
 		{"maxHeaderLines", int64(s.MaxHeaderLines), 10, http1.MaxLines - 1},

@@ -76,27 +76,31 @@ func (p *probe) unacknowledged(d time.Duration) {
 	})
 }
 
+// full reports whether a write would wait for the peer to read. A nil probe knows nothing and says false.
+func (p *probe) full() bool {
+	return p != nil && p.events(unix.POLLOUT)&unix.POLLOUT == 0
+}
+
 // transferred returns how many bytes the peer of nc has acknowledged and sent so far: it moves as long
 // as the peer does, also while the kernel does the copying.
-func transferred(nc net.Conn) uint64 {
+func transferred(nc net.Conn) (out, in uint64) {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()
 	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	rc, err := sc.SyscallConn()
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	var n uint64
 	_ = rc.Control(func(fd uintptr) {
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			n = info.Bytes_acked + info.Bytes_received
+			out, in = info.Bytes_acked, info.Bytes_received
 		}
 	})
-	return n
+	return out, in
 }
 
 // canSplice says that the kernel can move bytes between two TCP connections.

@@ -23,8 +23,10 @@ func (*probe) readable() bool { return false }
 // unacknowledged leaves the system's own limit.
 func (*probe) unacknowledged(time.Duration) {}
 
+func (*probe) full() bool { return false }
+
 // transferred is not known on this system.
-func transferred(net.Conn) uint64 { return 0 }
+func transferred(net.Conn) (out, in uint64) { return 0, 0 }
 
 // canSplice says that bodies are copied through a buffer, so that progress is seen.
 const canSplice = false

@@ -50,6 +50,7 @@ func (g *Gateway) sweep() {
 	now := g.clock()
 	g.swept = g.snapshotConns(g.swept[:0])
 	for _, c := range g.swept {
+		c.checkPace()
 		c.check(now, g.set.BodyTimeout, g.set.StreamTimeout)
 	}
 	clear(g.swept)

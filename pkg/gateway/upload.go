@@ -15,20 +15,19 @@ import (
 // upload passes a request's body to the node while the answer is awaited: a node may answer before it
 // has read everything, and both may stream at once.
 type upload struct {
-	active  bool
-	reading atomic.Bool  // it waits for the client, not for the node
-	after   atomic.Int64 // how long the answer may be waited for once the body has passed
-	wg      sync.WaitGroup
-	read    atomic.Bool // the whole body has been read from the client
-	sent    bool        // and written to the node; valid once wg is done
-	err     error       // the client's fault that ended it; valid once wg is done, or ended() is endUpload
-	spill   []byte      // what was read behind the body's end
+	active bool
+	waits  bool         // for the node to ask for the body, until its first byte has come
+	after  atomic.Int64 // how long the answer may be waited for once the body has passed
+	wg     sync.WaitGroup
+	read   atomic.Bool // the whole body has been read from the client
+	sent   bool        // and written to the node; valid once wg is done
+	err    error       // the client's fault that ended it; valid once wg is done, or ended() is endUpload
+	spill  []byte      // what was read behind the body's end
 }
 
 func (u *upload) reset() {
 	u.active, u.sent, u.err, u.spill = false, false, nil, nil
 	u.read.Store(false)
-	u.reading.Store(false)
 }
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -38,6 +37,9 @@ func (c *conn) startUpload(x *exchange, up *upstreamConn) {
 	x.upload.active = true
 	x.upload.wg.Add(1)
 	x.upload.after.Store(int64(x.answerTimeout()))
+	c.unhurried.Store(false)
+	x.upload.waits = x.req.Expect
+	c.began.Store(c.gw.clock())
 	c.armUpload()
 	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
 	go c.passRequestBody(x, up)
@@ -93,12 +95,14 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 			room = room[:min(int64(len(room)), x.up.left)] // not into the next request
 		}
 		c.armUpload()
-		x.upload.reading.Store(true)
+		c.hungry.Store(!x.upload.waits)
 		n, err := c.nc.Read(room)
 		if n == 0 && err != nil {
 			return c.clientError(err), nil
 		}
-		x.upload.reading.Store(false)
+		c.hungry.Store(false)
+		c.got.Add(int64(n))
+		x.upload.waits = false
 		w += n
 		part := buf[:w]
 		if x.up.plain() {
@@ -125,7 +129,7 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 
 // clientError says what a failed read of the request's body means.
 func (c *conn) clientError(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.ended() == endLate {
+	if why := c.ended(); errors.Is(err, os.ErrDeadlineExceeded) && (why == endLate || why == endSlow) {
 		return &failure{ReasonClientTimeout, err}
 	}
 	return &failure{ReasonClientGone, err}
