@@ -55,6 +55,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if x.upload.active && !x.upload.read.Load() {
 				x.close = true // the node did not wait for the whole request
 			}
+			x.room(len(head) + x.ansW - x.ansR + 512)
 			x.out = x.appendAnswer(x.out[:0], head)
 			return againNever, c.passBody(x, up, patience)
 		case interim == maxInterim:
@@ -83,16 +84,21 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 		case x.ansW-x.ansR > c.gw.limits.Head:
 			return nil, &failure{ReasonBadAnswer, http1.ErrHeadLong}
 		}
-		if err := x.fillAnswer(up.nc); err != nil {
+		if err := x.fillAnswer(up); err != nil {
 			return nil, c.upstreamError(x, err)
 		}
 	}
 }
 
 // fillAnswer reads more of the answer behind what is there. Views of the buffer end when it has to move.
-func (x *exchange) fillAnswer(nc net.Conn) error {
-	if x.ansR == x.ansW && x.ansR > 0 {
-		x.ansR, x.ansW = 0, 0
+func (x *exchange) fillAnswer(up *upstreamConn) (err error) {
+	x.tidyAnswer()
+	if x.ans == nil && up.src != nil {
+		x.ans, x.ansW, err = up.src.next(answerBuffer, answerBuffer)
+		return err
+	}
+	if x.ans == nil {
+		x.ans = takeBuffer(answerBuffer)
 	}
 	if x.ansW == len(x.ans) {
 		if x.ansR > 0 {
@@ -102,7 +108,7 @@ func (x *exchange) fillAnswer(nc net.Conn) error {
 			x.ans = append(x.ans, make([]byte, len(x.ans))...)
 		}
 	}
-	n, err := nc.Read(x.ans[x.ansW:])
+	n, err := up.nc.Read(x.ans[x.ansW:])
 	x.ansW += n
 	if n > 0 {
 		return nil
@@ -120,6 +126,7 @@ func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) e
 		return &failure{ReasonBadAnswer, err}
 	}
 	x.sent = true
+	x.tidyAnswer()
 	if err := c.writeClient(x.out); err != nil {
 		return err
 	}
@@ -140,7 +147,7 @@ func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) e
 func (c *conn) passPiece(x *exchange, up *upstreamConn, patience time.Duration) error {
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseAnswer)
-	err := x.fillAnswer(up.nc)
+	err := x.fillAnswer(up)
 	c.phase.Store(phaseWriting)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -156,8 +163,11 @@ func (c *conn) passPiece(x *exchange, up *upstreamConn, patience time.Duration) 
 		return c.passPlain(x)
 	}
 	var n int
-	x.out, n, err = x.down.feed(x.out[:0], x.ans[x.ansR:x.ansW])
+	x.out = x.out[:0]
+	x.room(x.ansW - x.ansR + 512)
+	x.out, n, err = x.down.feed(x.out, x.ans[x.ansR:x.ansW])
 	x.ansR += n
+	x.tidyAnswer()
 	if werr := c.writeClient(x.out); werr != nil {
 		return werr
 	}
@@ -200,6 +210,8 @@ func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) 
 		return false, nil
 	}
 	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	x.tidyAnswer()
+	x.tidy()
 	c.flowing(phaseStreaming)
 	x.splice = io.LimitedReader{R: src, N: x.down.left}
 	n, err := c.tcp.ReadFrom(&x.splice)

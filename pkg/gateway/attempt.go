@@ -101,6 +101,7 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 	if x.attempts > 1 {
 		began = time.Now()
 	}
+	x.room(len(head) + len(x.first) + 1<<10)
 	x.out = x.appendRequest(x.out[:0], head, ctx, u.addr)
 	x.out = append(x.out, x.first...)
 	how, reused, err := c.try(x, node, u, false)
@@ -168,6 +169,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 	c.deadline.Store(x.limit)
 	c.phase.Store(phaseAnswer)
 	if !x.whole {
+		x.tidy()
 		c.startUpload(x, up)
 	}
 	how, err := c.takeAnswer(x, up)

@@ -26,23 +26,21 @@ type conn struct {
 	tls    bool // the client's side is encrypted
 	stream bool // it carries one request of an HTTP/2 connection
 
-	buf  []byte // what the client sent; [r:w] is unused
+	src  *source // nil until it is needed, and where there is none
+	buf  []byte  // what the client sent; [r:w] is unused
 	r, w int
 }
 
 const (
-	readBuffer   = 4 << 10               // of a client connection, grows for large heads
-	answerBuffer = 16 << 10              // of an exchange
-	keepBuffer   = 64 << 10              // larger buffers are not kept
-	spliceAbove  = 64 << 10              // bytes still to come for which the kernel does the copying
-	maxInterim   = 20                    // 1xx answers before the final one
-	crossTime    = 50 * time.Millisecond // a request may be under way when its idle connection is closed
-	lingerTime   = 500 * time.Millisecond
-	lingerBytes  = 256 << 10
+	spliceAbove = 64 << 10              // bytes still to come for which the kernel does the copying
+	maxInterim  = 20                    // 1xx answers before the final one
+	crossTime   = 50 * time.Millisecond // a request may be under way when its idle connection is closed
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
 )
 
 func newConn(g *Gateway, nc net.Conn) *conn {
-	c := &conn{gw: g, buf: make([]byte, readBuffer)}
+	c := &conn{gw: g, buf: takeBuffer(readBuffer)}
 	c.nc = nc
 	c.tcp, _ = nc.(*net.TCPConn)
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
@@ -54,7 +52,11 @@ func newConn(g *Gateway, nc net.Conn) *conn {
 
 // serve runs until the connection is closed.
 func (c *conn) serve() {
-	defer c.nc.Close()
+	defer func() {
+		c.nc.Close()
+		giveBuffer(c.buf)
+		c.buf = nil
+	}()
 	if !c.handshake() {
 		return
 	}
@@ -76,23 +78,39 @@ func (c *conn) await(patience time.Duration) bool {
 		return true
 	}
 	c.r, c.w = 0, 0
-	if len(c.buf) > keepBuffer {
-		c.buf = make([]byte, readBuffer)
-	}
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseIdle)
 	// Under load the next request is there by the time the others had their turn: one read in place of a
 	// read in vain, a wait and a wake-up. test/bench/nginx.sh measures it.
 	runtime.Gosched()
-	n, err := c.nc.Read(c.buf)
+	n, err := c.receive()
 	if why := c.wake(); why == endDrain && err != nil {
 		// The gateway is stopping. A request may have crossed that decision: it is still served.
 		c.nc.SetReadDeadline(time.Now().Add(crossTime))
-		n, _ = c.nc.Read(c.buf)
+		n, _ = c.receive()
 		c.nc.SetReadDeadline(time.Time{})
 	}
 	c.w = n
 	return n > 0
+}
+
+// receive reads into the empty buffer, which it does without while it waits, if it can.
+func (c *conn) receive() (n int, err error) {
+	if c.src == nil {
+		c.src = newSource(c.nc)
+	}
+	if len(c.buf) != readBuffer || c.src != nil {
+		giveBuffer(c.buf)
+		c.buf = nil
+	}
+	if c.src != nil {
+		c.buf, n, err = c.src.next(readBuffer, readBuffer)
+		return n, err
+	}
+	if c.buf == nil {
+		c.buf = takeBuffer(readBuffer)
+	}
+	return c.nc.Read(c.buf)
 }
 
 // guarded keeps a fault in one request from ending the process.
@@ -178,7 +196,7 @@ func (c *conn) fill() error {
 			c.w = copy(c.buf, c.buf[c.r:c.w])
 			c.r = 0
 		} else {
-			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+			c.buf = append(c.buf, make([]byte, max(len(c.buf), readBuffer))...)
 		}
 	}
 	n, err := c.nc.Read(c.buf[c.w:])

@@ -60,8 +60,9 @@ type exchange struct {
 	broken   bool // the answer was broken off
 	sent     bool // a byte of the final answer has left
 
-	out        []byte // what is to be written next
-	ans        []byte // the answer as it was read: [ansR:ansW] is unused
+	out        []byte // what is to be written next: small, or a larger one
+	small      []byte
+	ans        []byte // the answer as it was read: [ansR:ansW] is unused; nil when there is nothing
 	ansR, ansW int
 	splice     io.LimitedReader
 

@@ -122,7 +122,9 @@ func New(c Config) (*Gateway, error) {
 	g.http2 = newHTTP2Server(g)
 	g.endpoints = map[string]func(*exchange) *local{"/cluster": clusterEndpoint, "/livez": livezEndpoint, "/readyz": readyzEndpoint}
 	g.exchanges.New = func() any {
-		return &exchange{gw: g, ans: make([]byte, answerBuffer), out: make([]byte, 0, readBuffer)}
+		x := &exchange{gw: g, small: make([]byte, 0, readBuffer)}
+		x.out = x.small
+		return x
 	}
 	g.SetRoutes(c.Routes)
 	g.tick(time.Now())
@@ -151,7 +153,10 @@ func (g *Gateway) exchange() *exchange {
 
 // release keeps an exchange for the next request, unless a large one made it large.
 func (g *Gateway) release(x *exchange) {
-	if cap(x.out) > keepBuffer || cap(x.first) > keepBuffer || len(x.ans) > keepBuffer {
+	x.ansR = x.ansW
+	x.tidyAnswer()
+	x.tidy()
+	if cap(x.first) > keepBuffer {
 		return
 	}
 	x.upload.spill = nil

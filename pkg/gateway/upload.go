@@ -78,10 +78,13 @@ func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {
 
 // copyRequestBody returns the client's fault or the error on the node's side.
 func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeErr error) {
-	bp := relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
-	defer relayBuffers.Put(bp)
-	buf, r, w := *bp, 0, copy(*bp, c.buf[c.r:c.w]) // what of a chunk's frame has arrived already
+	buf, r, w := takeBuffer(bodyBuffer), 0, 0
+	defer func() { giveBuffer(buf) }()
+	w = copy(buf, c.buf[c.r:c.w]) // what of a chunk's frame has arrived already
 	c.r = c.w
+	if c.src == nil {
+		c.src = newSource(c.nc)
+	}
 	var out []byte
 	for !x.up.done {
 		if x.up.kind == bodyLength && x.up.left > spliceAbove {
@@ -89,14 +92,22 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 				return cerr, nerr
 			}
 		}
-		w = copy(buf, buf[r:w])
-		room := buf[w:]
+		most := int64(bodyBuffer)
 		if x.up.kind == bodyLength {
-			room = room[:min(int64(len(room)), x.up.left)] // not into the next request
+			most = x.up.left // not into the next request
 		}
 		c.armUpload()
 		c.hungry.Store(!x.upload.waits)
-		n, err := c.nc.Read(room)
+		var n int
+		var err error
+		if r == w && c.src != nil {
+			giveBuffer(buf)
+			w = 0
+			buf, n, err = c.src.next(bodyBuffer, int(min(most, bodyBuffer)))
+		} else {
+			w = copy(buf, buf[r:w])
+			n, err = c.nc.Read(buf[w:min(int64(len(buf)), int64(w)+most)])
+		}
 		if n == 0 && err != nil {
 			return c.clientError(err), nil
 		}

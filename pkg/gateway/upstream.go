@@ -39,6 +39,7 @@ type upstream struct {
 type upstreamConn struct {
 	nc       net.Conn
 	probe    *probe
+	src      *source // nil where reads cannot wait without a buffer
 	from     *upstream
 	secure   *tls.Config   // what it was made with, nil when it is plain
 	wire     *wire         // what TLS runs on, nil when it is plain
@@ -172,6 +173,7 @@ func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamCo
 	c := &upstreamConn{nc: nc, probe: newProbe(nc), from: u, secure: u.secure.Load(), fresh: true}
 	c.wait(vanishedAfter)
 	if c.secure == nil {
+		c.src = newSource(nc)
 		return c, nil
 	}
 	if err := c.handshake(ctx); err != nil {
