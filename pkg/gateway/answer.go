@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -238,11 +237,7 @@ func (c *conn) breakOff(x *exchange) {
 		return // its length, or the missing last chunk, shows it
 	}
 	x.broken = true
-	tcp := c.tcp
-	if secure, ok := c.nc.(*tls.Conn); ok {
-		tcp, _ = secure.NetConn().(*net.TCPConn)
-	}
-	if tcp != nil {
+	if tcp, ok := socketOf(c.nc).(*net.TCPConn); ok {
 		tcp.SetLinger(0) //nolint:errcheck // the connection ends either way
 		tcp.Close()      //nolint:errcheck // as above
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,9 @@ type conn struct {
 	tls    bool // the client's side is encrypted
 	stream bool // it carries one request of an HTTP/2 connection
 
+	proxied bool        // the peer owes a PROXY header
+	secure  *tls.Config // the client owes a TLS handshake; nil: none
+
 	src  *source // nil until it is needed, and where there is none
 	buf  []byte  // what the client sent; [r:w] is unused
 	r, w int
@@ -43,21 +47,18 @@ func newConn(g *Gateway, nc net.Conn) *conn {
 	c := &conn{gw: g, buf: takeBuffer(readBuffer)}
 	c.nc = nc
 	c.tcp, _ = nc.(*net.TCPConn)
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		p := a.AddrPort()
-		c.peer = netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
-	}
+	c.peer = addrPort(nc.RemoteAddr())
 	return c
 }
 
 // serve runs until the connection is closed.
 func (c *conn) serve() {
 	defer func() {
-		c.nc.Close()
+		c.nc.Close() // which may be another by then
 		giveBuffer(c.buf)
 		c.buf = nil
 	}()
-	if !c.handshake() {
+	if !c.admit() || !c.handshake() {
 		return
 	}
 	patience := c.gw.set.HeadTimeout // a connection that was opened wants to say something
@@ -262,11 +263,12 @@ func (c *conn) skipBody(x *exchange) bool {
 // linger closes a connection on which the client may still be sending: the answer must reach it before
 // the reset that unread bytes cause (RFC 9112 section 9.6).
 func (c *conn) linger(x *exchange) {
-	if c.tcp == nil || x.up.done && c.r == c.w && x.reason == ReasonNone {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || c.tls || x.up.done && c.r == c.w && x.reason == ReasonNone {
 		return
 	}
 	c.deadline.Store(0)
-	if c.tcp.CloseWrite() != nil {
+	if half.CloseWrite() != nil {
 		return
 	}
 	c.nc.SetReadDeadline(time.Now().Add(lingerTime))

@@ -29,3 +29,6 @@ func RateWindow(t testing.TB, d time.Duration) {
 	rateWindow = d
 	t.Cleanup(func() { rateWindow = was })
 }
+
+// ProxyHeader is proxyHeader.
+var ProxyHeader = proxyHeader

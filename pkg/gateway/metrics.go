@@ -31,6 +31,7 @@ type metrics struct {
 	full            atomic.Int64
 
 	handshakeFailures atomic.Int64
+	proxyFailures     atomic.Int64
 	streamErrors      atomic.Int64
 }
 
@@ -70,6 +71,7 @@ var (
 	connsDesc     = prometheus.NewDesc("goms_connections", "Client connections that are open.", nil, nil)
 	fullDesc      = prometheus.NewDesc("goms_connections_full_total", "Times that accepting waited for the limit of connections.", nil, nil)
 	handshakeDesc = prometheus.NewDesc("goms_tls_handshake_failures_total", "TLS handshakes that failed.", nil, nil)
+	proxyDesc     = prometheus.NewDesc("goms_proxy_protocol_failures_total", "Connections of proxies that were closed for the want of a good PROXY header.", nil, nil)
 	streamsDesc   = prometheus.NewDesc("goms_http2_errors_total", "Faults in HTTP/2 connections and streams of clients.", nil, nil)
 	inFlightDesc  = prometheus.NewDesc("goms_node_in_flight", "Requests at a node.", []string{"service", "node"}, nil)
 	nodeReqDesc   = prometheus.NewDesc("goms_node_requests_total", "Requests sent to a node.", []string{"service", "node"}, nil)
@@ -107,7 +109,7 @@ func (m *metrics) route(name, service string) *routeStats {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requestsDesc, durationDesc, reasonsDesc, retriesDesc, connectDesc, tunnelsDesc, connsDesc,
-		fullDesc, handshakeDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
+		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
 	} {
 		ch <- d
 	}
@@ -129,6 +131,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(connectDesc, m.connectFailures.Load())
 	counter(fullDesc, m.full.Load())
 	counter(handshakeDesc, m.handshakeFailures.Load())
+	counter(proxyDesc, m.proxyFailures.Load())
 	counter(streamsDesc, m.streamErrors.Load())
 	gauge(tunnelsDesc, float64(m.tunnels.Load()))
 	gauge(connsDesc, float64(m.gw.connections()))

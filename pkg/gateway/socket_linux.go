@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -27,10 +26,7 @@ type probe struct {
 }
 
 func newProbe(nc net.Conn) *probe {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	sc, ok := nc.(syscall.Conn)
+	sc, ok := socketOf(nc).(syscall.Conn)
 	if !ok {
 		return nil
 	}
@@ -82,12 +78,10 @@ func (p *probe) full() bool {
 }
 
 // transferred returns how many bytes the peer of nc has acknowledged and sent so far: it moves as long
-// as the peer does, also while the kernel does the copying.
+// as the peer does, also while the kernel does the copying. It is 0 where that is not known: TCP counts,
+// Unix connections do not.
 func transferred(nc net.Conn) (out, in uint64) {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	sc, ok := nc.(syscall.Conn)
+	sc, ok := socketOf(nc).(syscall.Conn)
 	if !ok {
 		return 0, 0
 	}

@@ -37,7 +37,7 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 
 // carry copies one way until the end, then tells the other side.
 func (c *conn) carry(dst, src net.Conn) {
-	if canSplice {
+	if canSplice && passed(c.nc) > 0 { // else nothing would show that it is alive
 		io.Copy(dst, src) //nolint:errcheck // either side may end a tunnel at any time
 	} else {
 		c.carryBuffered(dst, src)
