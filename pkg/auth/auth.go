@@ -45,6 +45,7 @@ type CallKeys struct {
 
 type keys struct {
 	current string
+	other   string // with one key, it too
 	weak    string
 	digests [2][sha256.Size]byte // with one key, both are its
 }
@@ -58,7 +59,7 @@ func NewCallKeys(all ...string) (*CallKeys, error) {
 	if len(all) > 2 {
 		return nil, fmt.Errorf("make call keys: there are %d, at most 2 can be valid", len(all))
 	}
-	k := &keys{current: all[0]}
+	k := &keys{current: all[0], other: all[len(all)-1]}
 	for i, key := range all {
 		if err := check(key); err != nil {
 			return nil, fmt.Errorf("make call keys: key %d: %w", i+1, err)

@@ -27,12 +27,15 @@ type Node struct {
 	failed atomic.Int64
 	// gone says that the node has left. Pool.mu guards it.
 	gone bool
+	// told is what the node said of itself; see Heed.
+	told told
 
 	_        [cacheLine]byte
 	inFlight atomic.Int64
 	requests atomic.Int64
 	failures atomic.Int64
-	_        [cacheLine - 24]byte
+	load     atomic.Int64 // as the node says; see Heed
+	_        [cacheLine - 32]byte
 }
 
 // ID returns the node's ID.
@@ -44,8 +47,9 @@ func (n *Node) Addr() string { return n.addr }
 // Weight returns the node's present weight, at least 0.
 func (n *Node) Weight() int { return int(n.weight.Load()) }
 
-// Draining reports whether the node is about to leave.
-func (n *Node) Draining() bool { return n.draining.Load() }
+// Draining reports whether the node is about to leave, by the registry or by its own
+// word.
+func (n *Node) Draining() bool { return n.draining.Load() || n.told.draining() }
 
 // Ejected reports whether the node is out of the picks because of its failures.
 func (n *Node) Ejected() bool { return n.until.Load() != 0 }

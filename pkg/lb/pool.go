@@ -88,6 +88,8 @@ type Pool struct {
 	options Options
 	born    time.Time
 	state   atomic.Pointer[state]
+	// toldUntil is never later than the end of what a node said of itself; see Refresh.
+	toldUntil atomic.Int64
 
 	_        [cacheLine]byte
 	finished atomic.Int64
