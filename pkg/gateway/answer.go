@@ -24,8 +24,8 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if interim == 0 && x.ansW == 0 && x.whole && up.refused(err) {
 				return againAny, &failure{ReasonConnectFailed, err}
 			}
-			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 {
-				return againIdempotent, err // not a byte of an answer
+			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 || c.ended() == endAttempt {
+				return againIdempotent, err // not a byte of an answer, or none in time
 			}
 			return againNever, err
 		}
@@ -42,6 +42,9 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		case x.res.Status >= 200:
 			x.takeAnswer()
 			up.since = exactly()
+			if how, err := c.settle(x); err != nil {
+				return how, err
+			}
 			patience := c.gw.set.BodyTimeout
 			stream := x.eventStream()
 			if stream {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"net"
 	"time"
 
 	"github.com/goms-io/goms/pkg/lb"
@@ -15,6 +17,7 @@ type again uint8
 const (
 	againNever      again = iota
 	againIdempotent       // the node may have begun: only what may be repeated (RFC 9110 section 9.2.2)
+	againRefused          // the node had all of the request and has not begun
 	againAny              // nothing of the request reached the node
 )
 
@@ -61,63 +64,98 @@ func (c *conn) takeBody(x *exchange) (err error) {
 
 // attempts tries one node after the other. A nil error means that a node's answer went to the client.
 func (c *conn) attempts(x *exchange, head []byte) error {
-	err := errNoNode
-	repeats := 0
-	x.limit = c.gw.clock() + int64(x.answerTimeout())
-	for x.attempts < maxAttempts {
+	err, how := errNoNode, againNever
+	x.limit = instant(x.start) + int64(x.total())
+	x.stats.budget.Request(c.gw.clock())
+	for now := x.start; x.attempts < maxAttempts; now = time.Now() {
+		if instant(now) >= x.limit {
+			return late(x, err)
+		}
 		node := x.pool.Pick(x.tried[:x.attempts])
-		if node == nil {
+		if node == nil || x.attempts > 0 && !c.mayRepeat(x, how) {
 			break
 		}
 		x.tried[x.attempts] = node
 		x.attempts++
+		x.timeAttempt(now)
 		node.Begin()
-		var how again
 		how, err = c.attempt(x, node, head)
 		node.End()
 		if err == nil {
 			x.pool.Done(node)
 			return nil
 		}
-		switch {
-		case how == againNever, c.gw.clock() > x.limit, c.ended() != endNone:
+		c.resume(x.limit)
+		if how == againNever || c.ended() != endNone {
 			return err
-		case how == againIdempotent:
-			if !x.whole || !x.idempotent() || repeats == x.retries() {
-				return err
-			}
-			repeats++
 		}
-		c.gw.metrics.retries.Add(1)
 	}
 	return err
+}
+
+// late is the error of a request whose time was over before a node could be asked: what the last node
+// said, if one was.
+func late(x *exchange, last error) error {
+	if x.attempts > 0 {
+		return last
+	}
+	return &failure{reason: ReasonDeadline}
+}
+
+// mayRepeat reports whether the request may go to one more node, and counts that it does.
+func (c *conn) mayRepeat(x *exchange, how again) bool {
+	switch how {
+	case againNever:
+		return false
+	case againIdempotent:
+		if !x.whole || !x.repeatable() || x.repeats == x.retries() {
+			return false
+		}
+		x.repeats++
+	case againRefused:
+		if !x.whole {
+			return false
+		}
+	}
+	// An attempt that reached nobody, or one that is on its way out, cost no node anything: only the others
+	// could become a storm.
+	if how != againAny && !(how == againRefused && x.leaves) {
+		b := c.gw.set.RetryBudget
+		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
+			c.gw.metrics.retriesDenied.Add(1)
+			return false
+		}
+	}
+	c.gw.metrics.retries.Add(1)
+	return true
 }
 
 // attempt tries one node.
 func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err error) {
 	u := node.Data.(*upstream) //nolint:forcetypeassert // set by newPool
 	ctx := c.gw.tracer.Child(x.trace)
-	began := x.start
-	if x.attempts > 1 {
-		began = time.Now()
-	}
+	x.nameAttempt()
 	x.room(len(head) + len(x.first) + 1<<10)
 	x.out = x.appendRequest(x.out[:0], head, ctx, u.addr)
 	x.out = append(x.out, x.first...)
 	how, reused, err := c.try(x, node, u, false)
-	if reused && (how == againAny || how == againIdempotent && x.whole && x.idempotent()) {
+	if reused && (how == againAny || how == againIdempotent && x.whole && x.repeatable()) {
 		// An idle connection that the node had given up says nothing of the node.
 		how, _, err = c.try(x, node, u, true)
 	}
-	x.recordAttempt(ctx, u, began, err)
+	x.recordAttempt(ctx, u, x.began, err)
 	return how, err
 }
 
 // try tries one connection of a node: a new one if fresh. reused says that it was not, and that it ended
 // before a byte of an answer.
 func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how again, reused bool, err error) {
-	up, err := c.connect(u, fresh)
+	patience, hurried := x.connectTimeout()
+	up, err := c.connect(u, fresh, patience)
 	if err != nil {
+		if hurried && timedOut(err) {
+			return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
+		}
 		c.gw.failed(x.pool, node, err)
 		c.gw.metrics.connectFailures.Add(1)
 		return againAny, false, &failure{ReasonConnectFailed, err}
@@ -129,16 +167,21 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 	switch {
 	case err == nil:
 		c.gw.succeeded(x.pool, node)
-	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed:
+	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed, c.ended() == endAttempt:
 		c.gw.failed(x.pool, node, err)
 	}
-	c.finishUpstream(x, up, err == nil)
+	c.finishUpstream(x, up, err == nil || how == againRefused)
 	return how, closed && !up.fresh && how != againNever, err
+}
+
+func timedOut(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // connect takes an idle connection to the node, or makes one. A connection that has ended, or holds bytes
 // that nobody asked for, is not used again.
-func (c *conn) connect(u *upstream, fresh bool) (*upstreamConn, error) {
+func (c *conn) connect(u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
 	for !fresh {
 		up := u.take()
 		if up == nil {
@@ -149,7 +192,7 @@ func (c *conn) connect(u *upstream, fresh bool) (*upstreamConn, error) {
 		}
 		up.nc.Close()
 	}
-	return u.dial(c.gw.base, c.gw.set.ConnectTimeout)
+	return u.dial(c.gw.base, patience)
 }
 
 // converse sends the request and takes the answer.
@@ -166,8 +209,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 		}
 		return againIdempotent, err
 	}
-	c.deadline.Store(x.limit)
-	c.phase.Store(phaseAnswer)
+	c.awaitAnswer(x)
 	if !x.whole {
 		x.tidy()
 		c.startUpload(x, up)
@@ -177,9 +219,22 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 	return how, err
 }
 
+// awaitAnswer begins the wait for the head of the answer.
+func (c *conn) awaitAnswer(x *exchange) {
+	limit := x.limit
+	if x.attemptLimit != 0 {
+		limit = x.attemptLimit
+		c.beginAttempt()
+	}
+	c.deadline.Store(limit)
+	c.phase.Store(phaseAnswer)
+}
+
 // upstreamError says what an error on the node's connection means.
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
+	case endAttempt:
+		return &failure{ReasonNodeTimeout, err}
 	case endLate, endDrain:
 		if x.upload.active && !x.upload.read.Load() && (c.hungry.Load() || c.spliced.Load() && !newProbe(c.nc).readable()) {
 			return &failure{ReasonClientTimeout, err}

@@ -48,17 +48,27 @@ type exchange struct {
 	up   body // the request's body
 	down body // the answer's body
 
-	limit    int64  // until when the answer's head must be there, in the sweep's clock
-	first    []byte // what had arrived of the request's body, as it is sent
-	whole    bool   // first is all of it: the request can be repeated
+	asked    time.Duration // how long the request may take, as the client says; noTimeout when it does not
+	rpcAsked time.Duration // the same, of a gRPC call
+	limit    int64         // until when the answer's head must be there, in the sweep's clock
+	first    []byte        // what had arrived of the request's body, as it is sent
+	whole    bool          // first is all of it: the request can be repeated
 	attempts int
+	repeats  int // of these, after a node that may have begun
 	tried    [maxAttempts]*lb.Node
-	status   int
-	reason   Reason
-	cause    error
-	close    bool // the client's connection ends with this exchange
-	broken   bool // the answer was broken off
-	sent     bool // a byte of the final answer has left
+
+	began        time.Time // the present attempt
+	attemptLimit int64     // as limit, for this attempt alone; 0 when it has all that is left
+	named        bool      // name was sent to the node
+	name         [16]byte
+	leaves       bool // the node says that it is draining
+
+	status int
+	reason Reason
+	cause  error
+	close  bool // the client's connection ends with this exchange
+	broken bool // the answer was broken off
+	sent   bool // a byte of the final answer has left
 
 	out        []byte // what is to be written next: small, or a larger one
 	small      []byte
@@ -82,7 +92,8 @@ func (x *exchange) reset() {
 	x.upgrade, x.head = false, false
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
-	x.attempts, x.status, x.reason, x.cause = 0, 0, ReasonNone, nil
+	x.asked, x.rpcAsked, x.attemptLimit, x.named = noTimeout, noTimeout, 0, false
+	x.attempts, x.repeats, x.status, x.reason, x.cause = 0, 0, 0, ReasonNone, nil
 	x.close, x.sent, x.broken = false, false, false
 	x.ansR, x.ansW = 0, 0
 	x.first, x.whole = x.first[:0], false

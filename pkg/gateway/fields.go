@@ -12,16 +12,19 @@ import (
 type owned uint8
 
 const (
-	ownNone      owned = iota
-	ownCallKey         // never a client's
-	ownForwarded       // X-Forwarded-For
-	ownProto           // X-Forwarded-Proto
-	ownHost            // X-Forwarded-Host
-	ownProxy           // other statements of a proxy: passed on from trusted ones, else dropped
-	ownRequestID       // X-Request-Id
-	ownTrace           // B3 and W3C trace context
-	ownVia             // kept, and added to
-	ownHere            // for this hop, though not named so: proxy credentials, HTTP2-Settings. They go no further
+	ownNone        owned = iota
+	ownCallKey           // never a client's
+	ownForwarded         // X-Forwarded-For
+	ownProto             // X-Forwarded-Proto
+	ownHost              // X-Forwarded-Host
+	ownProxy             // other statements of a proxy: passed on from trusted ones, else dropped
+	ownRequestID         // X-Request-Id
+	ownTrace             // B3 and W3C trace context
+	ownVia               // kept, and added to
+	ownHere              // for this hop, though not named so: proxy credentials, HTTP2-Settings. They go no further
+	ownGoms              // Goms-*: what gateways and nodes tell one another
+	ownTimeout           // X-Request-Timeout-Ms: how long the request may take
+	ownGRPCTimeout       // Grpc-Timeout: the same, of a call
 )
 
 var callKeyAlias = strings.ToLower(auth.CallKeyHeader)
@@ -41,6 +44,13 @@ func ownedField(name []byte) owned {
 	case 'f':
 		if http1.EqualAlias(name, "forwarded") {
 			return ownProxy
+		}
+	case 'g':
+		switch {
+		case len(name) >= 5 && http1.EqualAlias(name[:5], "goms-"):
+			return ownGoms
+		case http1.EqualAlias(name, "grpc-timeout"):
+			return ownGRPCTimeout
 		}
 	case 'h':
 		if http1.EqualAlias(name, "http2-settings") {
@@ -78,6 +88,8 @@ func ownedX(name []byte) owned {
 		return ownProxy
 	case http1.EqualAlias(name, "x-request-id"):
 		return ownRequestID
+	case http1.EqualAlias(name, timeoutAlias):
+		return ownTimeout
 	case http1.EqualAlias(name, "x-real-ip"):
 		return ownProxy
 	case len(name) >= 5 && http1.EqualAlias(name[:5], "x-b3-"):
@@ -99,7 +111,7 @@ func alias(name []byte) bool {
 // ownedSecret reports whether a field of an answer is kept from clients.
 func ownedSecret(name []byte) bool {
 	switch ownedField(name) {
-	case ownCallKey, ownHere:
+	case ownCallKey, ownHere, ownGoms:
 		return true
 	}
 	return false

@@ -55,8 +55,9 @@ type Gateway struct {
 	set       Settings
 	limits    http1.Limits
 	window    time.Duration // over which a client's pace is judged
-	keyLine   []byte        // "Call-Service-Key: …\r\n"
-	pseudonym string        // who we are in Via
+	keys      *auth.CallKeys
+	keyLine   []byte // "Call-Service-Key: …\r\n"
+	pseudonym string // who we are in Via
 	discovery Discovery
 	tracer    *trace.Tracer
 	log       *slog.Logger
@@ -110,6 +111,7 @@ func New(c Config) (*Gateway, error) {
 	g := &Gateway{
 		set:       c.Settings,
 		limits:    http1.Limits{Head: int(c.Settings.MaxHead), Lines: c.Settings.MaxHeaderLines, Target: int(c.Settings.MaxTarget)},
+		keys:      c.Keys,
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self, nodeTLS: c.NodeTLS,

@@ -32,6 +32,7 @@ type guard struct {
 	up   *upstreamConn // the node's connection in use, so that a late one can be ended too
 	flow uint64        // bytes that had passed when the deadline was last put off
 	why  ending
+	part bool // the deadline is that of one attempt, not of the request
 }
 
 // expired marks a deadline that the sweep has taken.
@@ -55,8 +56,9 @@ const (
 	endLate
 	endClientGone
 	endDrain
-	endUpload // the request's body failed while its answer was awaited
-	endSlow   // the client sends or reads a body too slowly
+	endUpload  // the request's body failed while its answer was awaited
+	endSlow    // the client sends or reads a body too slowly
+	endAttempt // the time of one attempt was over: the request may go on with another
 )
 
 // arm lets the connection wait until d from now.
@@ -113,7 +115,11 @@ func (g *guard) end(why ending) {
 func (g *guard) endLate(deadline *atomic.Int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if deadline.Load() == expired {
+	switch {
+	case deadline.Load() != expired:
+	case g.part && deadline == &g.deadline:
+		g.endUpstreamLocked(endAttempt)
+	default:
 		g.endLocked(endLate)
 	}
 }
@@ -157,11 +163,44 @@ func (g *guard) wake() ending {
 func (g *guard) endUpstream(why ending) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.endUpstreamLocked(why)
+}
+
+func (g *guard) endUpstreamLocked(why ending) {
 	if g.why == endNone {
 		g.why = why
 	}
 	if g.up != nil {
 		g.up.nc.SetDeadline(past)
+	}
+}
+
+// beginAttempt makes the deadline that is set next that of one attempt.
+func (g *guard) beginAttempt() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.part = true
+}
+
+// answered says that the attempt has its answer: from now on nothing ends it alone. It reports false when
+// it was ended already.
+func (g *guard) answered() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.part = false
+	return g.why != endAttempt
+}
+
+// resume takes the end of an attempt back, so that the request can go on until its limit.
+func (g *guard) resume(limit int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.part {
+		g.deadline.Store(limit)
+	}
+	g.part = false
+	if g.why == endAttempt {
+		g.why = endNone
 	}
 }
 

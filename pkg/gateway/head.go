@@ -38,6 +38,8 @@ func (x *exchange) appendRequest(dst, head []byte, ctx trace.Context, addr strin
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
 	dst = append(dst, g.keyLine...)
+	dst = x.appendAttempt(dst)
+	dst = x.appendTimeout(dst)
 	dst = x.appendForwarded(dst)
 	dst = append(dst, "Via: 1."...)
 	dst = append(dst, '0'+x.req.Minor)

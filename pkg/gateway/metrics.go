@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/pkg/trace"
 )
 
@@ -19,13 +20,17 @@ type metrics struct {
 	reporter *trace.Reporter
 	registry *prometheus.Registry
 
-	mu        sync.Mutex // guards routes
+	mu        sync.Mutex // guards routes and budgets
 	routes    map[string]*routeStats
-	own       *routeStats // the gateway's own endpoints, and heads that never became a request
-	unmatched *routeStats // requests without a route
+	budgets   map[string]*lb.Budget // by service
+	own       *routeStats           // the gateway's own endpoints, and heads that never became a request
+	unmatched *routeStats           // requests without a route
 
 	reasons         [reasonCount]atomic.Int64
 	retries         atomic.Int64
+	retriesDenied   atomic.Int64
+	refusals        atomic.Int64
+	hedges          atomic.Int64
 	connectFailures atomic.Int64
 	tunnels         atomic.Int64
 	full            atomic.Int64
@@ -41,6 +46,7 @@ var bounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 // routeStats counts the requests of one route.
 type routeStats struct {
 	route, service string
+	budget         *lb.Budget      // of the service
 	classes        [6]atomic.Int64 // by the status's first digit; 0 for none
 	buckets        [len(bounds) + 1]atomic.Int64
 	nanos          atomic.Int64
@@ -66,6 +72,10 @@ var (
 	durationDesc  = prometheus.NewDesc("goms_request_duration_seconds", "Time from the request's head to the end of its answer.", []string{"route", "service"}, nil)
 	reasonsDesc   = prometheus.NewDesc("goms_request_reasons_total", "Requests that a node did not answer, or not to its end, by reason.", []string{"reason"}, nil)
 	retriesDesc   = prometheus.NewDesc("goms_retries_total", "Further attempts of requests.", nil, nil)
+	deniedDesc    = prometheus.NewDesc("goms_retries_denied_total", "Further attempts that the retry budget did not allow.", nil, nil)
+	refusalsDesc  = prometheus.NewDesc("goms_refusals_total", "Requests that a node refused, with proof, before its handler began.", nil, nil)
+	hedgesDesc    = prometheus.NewDesc("goms_hedges_total", "Second attempts that were made beside a slow first one.", nil, nil)
+	loadDesc      = prometheus.NewDesc("goms_node_load", "Other requests that a node had when it last answered, as it says.", []string{"service", "node"}, nil)
 	connectDesc   = prometheus.NewDesc("goms_connect_failures_total", "Failed connections to nodes.", nil, nil)
 	tunnelsDesc   = prometheus.NewDesc("goms_tunnels", "Upgraded connections that are open.", nil, nil)
 	connsDesc     = prometheus.NewDesc("goms_connections", "Client connections that are open.", nil, nil)
@@ -86,7 +96,7 @@ var (
 )
 
 func newMetrics(g *Gateway, r *trace.Reporter) *metrics {
-	m := &metrics{gw: g, reporter: r, registry: prometheus.NewRegistry(), routes: map[string]*routeStats{}}
+	m := &metrics{gw: g, reporter: r, registry: prometheus.NewRegistry(), routes: map[string]*routeStats{}, budgets: map[string]*lb.Budget{}}
 	m.own = m.route("own", "")
 	m.unmatched = m.route("unmatched", "")
 	m.registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -99,7 +109,10 @@ func (m *metrics) route(name, service string) *routeStats {
 	defer m.mu.Unlock()
 	s := m.routes[name]
 	if s == nil {
-		s = &routeStats{route: name, service: service}
+		if m.budgets[service] == nil {
+			m.budgets[service] = new(lb.Budget)
+		}
+		s = &routeStats{route: name, service: service, budget: m.budgets[service]}
 		m.routes[name] = s
 	}
 	return s
@@ -108,7 +121,7 @@ func (m *metrics) route(name, service string) *routeStats {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, durationDesc, reasonsDesc, retriesDesc, connectDesc, tunnelsDesc, connsDesc,
+		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, loadDesc, connectDesc, tunnelsDesc, connsDesc,
 		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
 	} {
 		ch <- d
@@ -128,6 +141,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(reasonsDesc, m.reasons[r].Load(), r.String())
 	}
 	counter(retriesDesc, m.retries.Load())
+	counter(deniedDesc, m.retriesDenied.Load())
+	counter(refusalsDesc, m.refusals.Load())
+	counter(hedgesDesc, m.hedges.Load())
 	counter(connectDesc, m.connectFailures.Load())
 	counter(fullDesc, m.full.Load())
 	counter(handshakeDesc, m.handshakeFailures.Load())
@@ -189,6 +205,7 @@ func (m *metrics) collectNodes(counter func(*prometheus.Desc, int64, ...string),
 			counter(nodeReqDesc, n.Requests(), name, n.ID())
 			counter(nodeFailDesc, n.Failures(), name, n.ID())
 			gauge(inFlightDesc, float64(n.InFlight()), name, n.ID())
+			gauge(loadDesc, float64(n.Load()), name, n.ID())
 			gauge(ejectedDesc, flag(n.Ejected()), name, n.ID())
 			gauge(idleDesc, float64(n.Data.(*upstream).count()), name, n.ID()) //nolint:forcetypeassert // see newUpstream
 		}

@@ -36,6 +36,8 @@ const (
 	ReasonNodeClosed
 	ReasonBadAnswer
 	ReasonNodeTimeout
+	ReasonRefused
+	ReasonDeadline
 	ReasonInternal
 	reasonCount
 )
@@ -69,6 +71,8 @@ var reasons = [reasonCount]struct {
 	ReasonNodeClosed:       {"node_closed", 502, "the node closed the connection before it answered"},
 	ReasonBadAnswer:        {"bad_answer", 502, "the node's answer is malformed"},
 	ReasonNodeTimeout:      {"node_timeout", 504, "the node did not answer in time"},
+	ReasonRefused:          {"refused", 503, "no node of the service takes requests now; this one was not begun"},
+	ReasonDeadline:         {"deadline", 504, "the time given to the request was over before a node could take it"},
 	ReasonInternal:         {"internal", 500, "the gateway failed"},
 }
 

@@ -36,12 +36,23 @@ type Settings struct {
 	MaxIdleUpstream int        `yaml:"maxIdleUpstream"` // idle connections kept to one node: 256
 	Retries         int        `yaml:"retries"`         // further attempts where the route names none: 2
 
+	// RetryBudget bounds what is tried again, for each service.
+	RetryBudget RetryBudget `yaml:"retryBudget"`
+
 	// TrustedProxies are the networks whose X-Forwarded-*, X-Real-IP and X-Request-Id are believed.
 	TrustedProxies []netip.Prefix `yaml:"trustedProxies"`
 	// ClusterNetworks are the networks that may ask for /cluster: loopback and private ones.
 	ClusterNetworks []netip.Prefix `yaml:"clusterNetworks"`
 	// AccessLog writes one record a request.
 	AccessLog bool `yaml:"accessLog"`
+}
+
+// RetryBudget bounds the further attempts of requests by the number of requests, so that nodes in trouble
+// do not get more of them: over the last ten seconds they are at most Percent of the service's requests,
+// and Floor a second besides. Attempts that reached no node, or one that said it is leaving, are free.
+type RetryBudget struct {
+	Percent int `yaml:"percent"` // 20
+	Floor   int `yaml:"floor"`   // 3
 }
 
 // DefaultSettings returns the settings of a gateway whose configuration says nothing.
@@ -52,7 +63,7 @@ func DefaultSettings() Settings {
 		UpstreamIdleTimeout: 60 * time.Second, DrainDelay: time.Second, DrainTimeout: 30 * time.Second,
 		MinBodyRate: 1 << 10, MinReadRate: 1 << 10,
 		MaxConnections: 10000, MaxHead: 32 << 10, MaxHeaderLines: 100, MaxTarget: 8 << 10,
-		MaxBody: 10 << 20, MaxIdleUpstream: 256, Retries: 2,
+		MaxBody: 10 << 20, MaxIdleUpstream: 256, Retries: 2, RetryBudget: RetryBudget{Percent: 20, Floor: 3},
 		ClusterNetworks: prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10", "169.254.0.0/16"),
 	}
 }
@@ -113,6 +124,8 @@ func (s Settings) Validate() error {
 		{"maxBody", int64(s.MaxBody), 0, 1 << 50},
 		{"maxIdleUpstream", int64(s.MaxIdleUpstream), 0, 1 << 20},
 		{"retries", int64(s.Retries), 0, 10},
+		{"retryBudget.percent", int64(s.RetryBudget.Percent), 0, 100},
+		{"retryBudget.floor", int64(s.RetryBudget.Floor), 0, 1_000_000},
 	}
 	for _, n := range numbers {
 		if n.n < n.min || n.n > n.max {

@@ -97,6 +97,8 @@ func (x *exchange) siftOwned(f *http1.Field, o owned) (keep bool, err error) {
 	case ownProxy:
 		x.fwd = true
 		return x.trusted, nil
+	case ownTimeout, ownGRPCTimeout:
+		x.siftTimeout(f.Value, o)
 	case ownRequestID:
 		if x.trusted && wellFormedID(f.Value) {
 			x.id = append(x.idBuf[:0], f.Value...)

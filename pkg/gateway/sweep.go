@@ -56,6 +56,7 @@ func (g *Gateway) sweep() {
 	clear(g.swept)
 	if v := g.view.Load(); v != nil {
 		for _, pool := range v.pools {
+			pool.Refresh()
 			for _, n := range pool.Nodes() {
 				n.Data.(*upstream).expire(now) //nolint:forcetypeassert // see newUpstream
 			}

@@ -77,7 +77,7 @@ func TestHeed(t *testing.T) {
 	wantPicks(t, p, "a a")
 	c.Advance(10 * time.Second)
 	p.Refresh()
-	wantPicks(t, p, "b a")
+	wantPicks(t, p, "a b")
 
 	// One that left says what it likes.
 	p.Update(specs(t, "a"))
@@ -99,10 +99,10 @@ func TestHeedIsForgotten(t *testing.T) {
 	wantPicks(t, p, "c c c")
 	c.Advance(1) // 14 s: b was last heard of 10 s ago
 	p.Refresh()
-	wantPicks(t, p, "b c b c")
+	wantPicks(t, p, "c b c b")
 	c.Advance(2 * time.Second)
 	p.Refresh()
-	wantPicks(t, p, "a b c")
+	wantPicks(t, p, "c a b")
 	p.Refresh()
 }
 

@@ -29,8 +29,18 @@ type Rule struct {
 	// Name is the path that clients use, such as "/api/user/login": the rule's name in
 	// metrics and logs.
 	Name string
-	// Timeout bounds the whole request; 0 means the gateway's default.
+	// Timeout bounds the time until the head of the answer is there, all attempts
+	// together; 0 means the gateway's default.
 	Timeout time.Duration
+	// AttemptTimeout bounds one attempt within Timeout, when another node may be asked
+	// instead; 0 means that it does not.
+	AttemptTimeout time.Duration
+	// Hedge is after how long without an answer a second node is asked beside the
+	// first; 0 means never.
+	Hedge time.Duration
+	// IdempotencyKey says that the service's nodes do a request with an Idempotency-Key
+	// once, however often it comes.
+	IdempotencyKey bool
 	// Retries is how many further attempts there may be after the first; RetriesUnset
 	// means the gateway's default.
 	Retries int
@@ -101,6 +111,10 @@ func newRule(prefix, service, action string, route Route) *Rule {
 		Retries: RetriesUnset,
 		MaxBody: int64(route.MaxBody),
 		any:     len(route.Methods) == 0,
+
+		AttemptTimeout: route.AttemptTimeout,
+		Hedge:          route.Hedge,
+		IdempotencyKey: route.IdempotencyKey,
 	}
 	if route.Retries != nil {
 		r.Retries = *route.Retries

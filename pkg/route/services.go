@@ -13,6 +13,10 @@ import (
 const (
 	MaxTimeout = time.Hour
 	MaxRetries = 10
+	// MinAttemptTimeout and MinHedge are the least of what they are named for, if it is
+	// not 0. A hedge that comes at once doubles the work of all nodes.
+	MinAttemptTimeout = 100 * time.Millisecond
+	MinHedge          = time.Millisecond
 
 	maxName   = 255 // bytes of a service's or an action's name
 	maxMethod = 32  // bytes of a method
@@ -30,8 +34,20 @@ type Route struct {
 	// Methods are the methods that are let through, in upper case; GET stands for HEAD
 	// too. None means all but CONNECT and TRACE, which no route may serve.
 	Methods []string `yaml:"methods"`
-	// Timeout bounds the whole request, up to MaxTimeout; 0 means the gateway's default.
+	// Timeout bounds the time until the head of the answer is there, all attempts
+	// together, up to MaxTimeout; 0 means the gateway's default.
 	Timeout time.Duration `yaml:"timeout"`
+	// AttemptTimeout bounds one attempt within Timeout: a request that may be repeated
+	// goes to another node when it is over. From MinAttemptTimeout on, less than Timeout;
+	// 0 means that an attempt has all the time there is.
+	AttemptTimeout time.Duration `yaml:"attemptTimeout"`
+	// Hedge is after how long without an answer a second node is asked beside the
+	// first, for requests without a body that may be repeated; the first answer counts.
+	// From MinHedge on, less than Timeout; 0 means never.
+	Hedge time.Duration `yaml:"hedge"`
+	// IdempotencyKey says that a request with an Idempotency-Key may be repeated like
+	// one whose method allows that, since every node of the service would know it again.
+	IdempotencyKey bool `yaml:"idempotencyKey"`
 	// Retries is how many further attempts there may be after the first, up to
 	// MaxRetries; nil means the gateway's default.
 	Retries *int `yaml:"retries"`
@@ -102,6 +118,13 @@ func (r Route) complaints() []complaint {
 	if r.Timeout < 0 || r.Timeout > MaxTimeout {
 		out = append(out, complaint{"timeout", fmt.Errorf("%v is not between 0s and %v", r.Timeout, MaxTimeout)})
 	}
+	out = append(out,
+		complaint{"attemptTimeout", r.checkWithin(r.AttemptTimeout, MinAttemptTimeout)},
+		complaint{"hedge", r.checkWithin(r.Hedge, MinHedge)},
+	)
+	if r.Hedge != 0 && r.Retries != nil && *r.Retries == 0 {
+		out = append(out, complaint{"hedge", errors.New("a second attempt contradicts retries: 0")})
+	}
 	if r.Retries != nil && (*r.Retries < 0 || *r.Retries > MaxRetries) {
 		out = append(out, complaint{"retries", fmt.Errorf("%d is not between 0 and %d", *r.Retries, MaxRetries)})
 	}
@@ -109,6 +132,18 @@ func (r Route) complaints() []complaint {
 		out = append(out, complaint{"maxBody", fmt.Errorf("%d is negative", r.MaxBody)})
 	}
 	return out
+}
+
+// checkWithin checks a time within the route's own.
+func (r Route) checkWithin(d, least time.Duration) error {
+	switch {
+	case d == 0:
+	case d < least || d > MaxTimeout:
+		return fmt.Errorf("%v is not between %v and %v", d, least, MaxTimeout)
+	case r.Timeout > 0 && d >= r.Timeout:
+		return fmt.Errorf("%v is not less than the route's timeout of %v", d, r.Timeout)
+	}
+	return nil
 }
 
 func checkService(name string) error {
