@@ -36,6 +36,7 @@ type Gateway struct {
 	AdminHost  string `yaml:"adminHost"`  // 127.0.0.1
 	AdminPort  int    `yaml:"adminPort"`  // the HTTP port + 200 when absent (-1), 0 is any free one
 	Prefix     string `yaml:"prefix"`     // of all routes: /api
+	H2C        bool   `yaml:"h2c"`        // HTTP/2 without TLS on the HTTP port, for clients that begin with it: false
 
 	// TLS is the HTTPS listener: there is one when there are certificates.
 	TLS TLS `yaml:"tls"`

@@ -233,7 +233,7 @@ func (p *process) run(ctx context.Context) error {
 	front, stopping := errgroup.WithContext(ctx)
 	front.Go(func() error {
 		p.awaitNodes(stopping)
-		return p.gateway.Serve(gateway.Listener{Listener: p.http})
+		return p.gateway.Serve(gateway.Listener{Listener: p.http, H2C: p.config.Gateway.H2C})
 	})
 	if p.https != nil {
 		front.Go(func() error {

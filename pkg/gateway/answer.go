@@ -11,9 +11,10 @@ import (
 )
 
 var (
-	errInterim  = errors.New("too many interim answers")
-	errSwitched = errors.New("101 to a request that asked for no upgrade")
-	errTrailing = errors.New("connection closed inside the body")
+	errInterim     = errors.New("too many interim answers")
+	errSwitched    = errors.New("101 to a request that asked for no upgrade, or for another one")
+	errNotSwitched = errors.New("success without 101 to the opening of a WebSocket")
+	errTrailing    = errors.New("connection closed inside the body")
 )
 
 // takeAnswer reads the answer and passes it to the client.
@@ -34,11 +35,13 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		}
 		switch {
 		case x.res.Status == 101:
-			if !x.upgrade || !bytes.EqualFold(x.res.Upgrade, x.req.Upgrade) {
+			if !x.upgrade || !bytes.EqualFold(x.res.Upgrade, x.req.Upgrade) || !x.accepted() {
 				return againNever, &failure{ReasonBadAnswer, errSwitched}
 			}
 			c.unhurried.Store(true)
 			return againNever, c.tunnel(x, up, head)
+		case x.extended != nil && x.res.Status >= 200 && x.res.Status < 300:
+			return againNever, &failure{ReasonBadAnswer, errNotSwitched} // the client would take it for a tunnel
 		case x.res.Status >= 200:
 			x.takeAnswer()
 			up.since = exactly()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/goms-io/goms/pkg/http1"
@@ -26,6 +27,11 @@ type conn struct {
 
 	tls    bool // the client's side is encrypted
 	stream bool // it carries one request of an HTTP/2 connection
+	h2c    bool // it may turn out to be HTTP/2 without TLS
+	http2  bool // and has
+
+	extended *extended                 // of a stream that is an extended CONNECT; nil for all others
+	ws       atomic.Pointer[webSocket] // the WebSocket that is open
 
 	proxied bool        // the peer owes a PROXY header
 	secure  *tls.Config // the client owes a TLS handshake; nil: none
@@ -67,9 +73,12 @@ func (c *conn) serve() {
 		keep := c.guarded(x)
 		c.gw.release(x)
 		if !keep {
-			return
+			break
 		}
 		patience = c.gw.set.IdleTimeout
+	}
+	if c.http2 {
+		c.serveHTTP2(c.handover())
 	}
 }
 
@@ -136,9 +145,13 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 
 // request lives one request from its head to its record. It reports whether the connection goes on.
 func (c *conn) request(x *exchange) (keep bool) {
-	x.peer, x.tls = c.peer, c.tls
+	x.peer, x.tls, x.extended = c.peer, c.tls, c.extended
 	end, err := c.readHead(x)
 	c.deadline.Store(0)
+	if err == errPreface { //nolint:errorlint // readHead returns it as it is
+		c.http2 = true
+		return false
+	}
 	if err != nil {
 		return c.headFailed(x, err)
 	}
@@ -166,7 +179,7 @@ func (c *conn) readHead(x *exchange) (int, error) {
 	armed := false
 	for {
 		have := c.w - c.r
-		end, err := x.reqScan.Scan(c.buf[c.r:c.w])
+		end, err := c.scanHead(x)
 		switch {
 		case err != nil:
 			return 0, err
@@ -188,6 +201,16 @@ func (c *conn) readHead(x *exchange) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// scanHead looks for the end of the head in what is there.
+func (c *conn) scanHead(x *exchange) (int, error) {
+	if c.h2c {
+		if more, err := c.sniff(); more || err != nil {
+			return 0, err
+		}
+	}
+	return x.reqScan.Scan(c.buf[c.r:c.w])
 }
 
 // fill reads more from the client behind what is there. Views of the buffer end.

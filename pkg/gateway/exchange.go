@@ -77,6 +77,8 @@ type exchange struct {
 	splice     io.LimitedReader
 
 	upload upload
+
+	extended *extended // the request was an extended CONNECT; nil for all others
 }
 
 // span is a part of the client's head.
@@ -89,7 +91,7 @@ func (x *exchange) reset() {
 	x.kept, x.xff, x.proto, x.host, x.id, x.path = x.kept[:0], x.xff[:0], nil, nil, appendRequestID(x.idBuf[:0]), nil
 	x.carrier.Reset()
 	x.trace = trace.Context{}
-	x.upgrade, x.head = false, false
+	x.upgrade, x.head, x.extended = false, false, nil
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
 	x.asked, x.rpcAsked, x.attemptLimit, x.named = noTimeout, noTimeout, 0, false
@@ -112,6 +114,9 @@ func (x *exchange) begin(head []byte) *local {
 		return x.refuse(err)
 	}
 	x.close = x.req.Close
+	if x.extended != nil && x.extended.fault != nil {
+		return x.refuse(x.extended.fault)
+	}
 	if err := x.sift(); err != nil {
 		x.close = true
 		return x.refuse(err)
@@ -139,7 +144,7 @@ func (x *exchange) match() *local {
 		return x.refuse(err)
 	}
 	x.path = path
-	if endpoint, ok := g.endpoints[string(path)]; ok {
+	if endpoint, ok := g.endpoints[string(path)]; ok && x.extended == nil {
 		x.stats = g.metrics.own
 		return endpoint(x)
 	}

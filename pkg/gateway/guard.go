@@ -46,6 +46,7 @@ const (
 	phaseStreaming       // the kernel moves the bytes: progress puts the deadline off
 	phaseTunnel          // as streaming; ended with the drain's limit
 	phaseWriting         // a piece of an answer's body waits for the client to read
+	phaseHTTP2           // net/http's server keeps the connection, and its times
 )
 
 // ending says why a wait was ended.

@@ -26,6 +26,10 @@ type Listener struct {
 	// closed without an answer. Everybody else's connections begin as usual, and a PROXY header in them is a
 	// malformed request. Empty: nobody's do.
 	ProxyProtocol []netip.Prefix
+
+	// H2C takes HTTP/2 without TLS from clients that begin with it ("prior knowledge", RFC 9113 section 3.3),
+	// beside HTTP/1.1. It is for a listener without TLS.
+	H2C bool
 }
 
 // wrap makes what serves a connection.
@@ -33,6 +37,7 @@ func (l Listener) wrap(g *Gateway, nc net.Conn) *conn {
 	c := newConn(g, nc)
 	c.proxied = contains(l.ProxyProtocol, c.peer.Addr())
 	c.secure, c.tls = l.TLS, l.TLS != nil
+	c.h2c = l.H2C && !c.tls
 	return c
 }
 

@@ -22,6 +22,7 @@ const (
 	ReasonBadVersion
 	ReasonBadCoding
 	ReasonBadExpectation
+	ReasonBadProtocol
 	ReasonBodyTooLarge
 	ReasonClientTimeout
 	ReasonClientGone
@@ -57,6 +58,7 @@ var reasons = [reasonCount]struct {
 	ReasonBadVersion:       {"bad_version", 505, "only HTTP/1.0 and HTTP/1.1 are served here"},
 	ReasonBadCoding:        {"bad_coding", 501, "the only transfer coding understood is chunked"},
 	ReasonBadExpectation:   {"bad_expectation", 417, "the only expectation understood is 100-continue"},
+	ReasonBadProtocol:      {"bad_protocol", 501, "the only protocol that CONNECT opens here is websocket"},
 	ReasonBodyTooLarge:     {"body_too_large", 413, "the body of the request is too large for this route"},
 	ReasonClientTimeout:    {"client_timeout", 408, "the request did not arrive in time"},
 	ReasonClientGone:       {"client_gone", 499, "the client went away"},

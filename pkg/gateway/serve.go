@@ -19,7 +19,7 @@ func (g *Gateway) Serve(l Listener) error {
 	}
 	g.listeners = append(g.listeners, l)
 	g.mu.Unlock()
-	if l.TLS != nil {
+	if l.TLS != nil || l.H2C {
 		g.http2.start()
 	}
 	defer ln.Close()
@@ -105,7 +105,8 @@ func (g *Gateway) Drain() { g.draining.Store(true) }
 
 // Shutdown drains, waits for the configured delay so that whoever sends requests has noticed, stops
 // accepting, and waits for the requests in flight: until the configured time is over or ctx is done,
-// when the rest is cut off. The error says how many were.
+// when WebSockets are closed with 1001, which takes a second at most, and the rest is cut off. The error
+// says how much was.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Drain()
 	wait(ctx, g.set.DrainDelay)
@@ -135,18 +136,22 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		}
 		break
 	}
+	g.partWebSockets(done)
 	g.giveUp()
 	g.http2.server.Close() //nolint:errcheck // what is still open is cut off
-	late := g.snapshotConns(nil)
-	for _, c := range late {
+	late := 0
+	for _, c := range g.snapshotConns(nil) {
+		if c.phase.Load() != phaseHTTP2 { // its streams count
+			late++
+		}
 		c.end(endDrain)
 	}
 	<-done
 	g.closePools()
-	if len(late) == 0 {
+	if late == 0 {
 		return nil
 	}
-	return fmt.Errorf("drain: %d connections were cut off after %s", len(late), g.set.DrainTimeout)
+	return fmt.Errorf("drain: %d connections were cut off after %s", late, g.set.DrainTimeout)
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -45,10 +46,12 @@ func newHTTP2Server(g *Gateway) *http2Server {
 	s := &http2Server{conns: make(chan net.Conn), closed: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // of connections whose preface has been seen (h2c.go)
 	s.server = &http.Server{
 		Handler: http.HandlerFunc(g.serveStream), Protocols: protocols, MaxHeaderBytes: maxStreamHead,
 		ReadHeaderTimeout: g.set.HeadTimeout, IdleTimeout: g.set.IdleTimeout, ConnState: s.state,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
+		ConnContext: connContext,
+		ErrorLog:    slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout: g.set.IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set.BodyTimeout,
@@ -131,6 +134,14 @@ type streamConn struct {
 // RemoteAddr returns the address of the client.
 func (s *streamConn) RemoteAddr() net.Addr { return s.remote }
 
+// CloseWrite says that nothing more comes, where the two directions end apart.
+func (s *streamConn) CloseWrite() error {
+	if d, ok := s.Conn.(*duplex); ok {
+		return d.CloseWrite()
+	}
+	return nil
+}
+
 // Gone reports whether the client has given the stream up.
 func (s *streamConn) Gone() bool { return s.client.Err() != nil }
 
@@ -152,19 +163,38 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad request", http.StatusBadRequest)
 		return
 	}
+	if _, ok := r.Header[protocolField]; ok {
+		g.serveExtended(w, r)
+		return
+	}
 	ours, theirs := net.Pipe()
-	c := newConn(g, &streamConn{Conn: theirs, remote: remoteOf(r), client: r.Context()})
-	c.tls, c.stream = true, true
-	g.start(c)
+	g.startStream(r, theirs, nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { writeStream(ours, r) })
-	err := readStream(w, r, ours)
+	err := readStream(w, r, bufio.NewReaderSize(ours, 4<<10), nil)
 	ours.Close()
 	r.Body.Close()
 	wg.Wait()
 	if err != nil {
 		panic(http.ErrAbortHandler) // the stream is reset: what was sent of the answer is not the whole
 	}
+}
+
+// startStream serves the request that is written into nc's other end.
+func (g *Gateway) startStream(r *http.Request, nc net.Conn, e *extended) {
+	c := newConn(g, &streamConn{Conn: nc, remote: remoteOf(r), client: r.Context()})
+	c.tls, c.stream, c.extended = r.Context().Value(plainKey{}) == nil, true, e
+	g.start(c)
+}
+
+// plainKey is there in the context of requests that came without TLS, whatever their :scheme says.
+type plainKey struct{}
+
+func connContext(ctx context.Context, nc net.Conn) context.Context {
+	if _, ok := nc.(*tls.Conn); !ok {
+		return context.WithValue(ctx, plainKey{}, true)
+	}
+	return ctx
 }
 
 // writeStream writes the request as HTTP/1.1.
@@ -188,16 +218,7 @@ func appendStreamHead(dst []byte, r *http.Request) []byte {
 		dst = append(dst, "\r\n"...)
 	}
 	line(r.Method, " ", r.RequestURI, " HTTP/1.1")
-	line("Host: ", r.Host)
-	for name, values := range r.Header {
-		switch name {
-		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Expect", "Trailer", "Te":
-			continue
-		}
-		for _, v := range values {
-			line(name, ": ", v)
-		}
-	}
+	dst = appendStreamFields(dst, r)
 	if r.Header.Get("Te") == "trailers" {
 		line("TE: trailers")
 		line("Connection: close, TE")
@@ -211,6 +232,21 @@ func appendStreamHead(dst []byte, r *http.Request) []byte {
 		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
 	}
 	line()
+	return dst
+}
+
+// appendStreamFields appends the lines that are the same in either protocol, and Host.
+func appendStreamFields(dst []byte, r *http.Request) []byte {
+	dst = append(append(append(dst, "Host: "...), r.Host...), "\r\n"...)
+	for name, values := range r.Header {
+		switch name {
+		case "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Expect", "Trailer", "Te", protocolField:
+			continue
+		}
+		for _, v := range values {
+			dst = append(append(append(append(dst, name...), ": "...), v...), "\r\n"...)
+		}
+	}
 	return dst
 }
 
@@ -254,9 +290,9 @@ func copyStreamBody(dst io.Writer, r *http.Request) error {
 	return nil
 }
 
-// readStream reads the answer and passes it on. An error means that it is not whole.
-func readStream(w http.ResponseWriter, r *http.Request, src io.Reader) error {
-	br := bufio.NewReaderSize(src, 4<<10)
+// readStream reads the answer and passes it on. An error means that it is not whole. An answer of 101, which
+// only an extended CONNECT may get, is switched's, with its fields in w's header.
+func readStream(w http.ResponseWriter, r *http.Request, br *bufio.Reader, switched func() error) error {
 	for {
 		res, err := http.ReadResponse(br, r)
 		if err != nil {
@@ -267,6 +303,9 @@ func readStream(w http.ResponseWriter, r *http.Request, src io.Reader) error {
 			if name != "Connection" {
 				header[name] = values
 			}
+		}
+		if res.StatusCode == http.StatusSwitchingProtocols && switched != nil {
+			return switched()
 		}
 		if res.StatusCode < 200 {
 			if res.StatusCode != http.StatusContinue {

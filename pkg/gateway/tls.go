@@ -27,7 +27,7 @@ func (c *conn) handshake() bool {
 	}
 	switch secure.ConnectionState().NegotiatedProtocol {
 	case "h2":
-		c.gw.http2.serve(secure)
+		c.serveHTTP2(secure)
 		return false
 	case "acme-tls/1": // the handshake was all there was to it (RFC 8737 section 3)
 		return false

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/goms-io/goms/pkg/http1"
 )
 
 // tunnel answers 101 and then carries bytes both ways until one side ends. Only a node's 101 to a
@@ -11,13 +13,15 @@ import (
 func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	x.status, x.close, x.sent = 101, true, true
 	x.out = x.appendUpgrade(x.out[:0], head)
-	x.out = append(x.out, x.ans[x.ansR:x.ansW]...)
+	first := x.ans[x.ansR:x.ansW]
+	x.out = append(x.out, first...)
 	x.ansR = x.ansW
 	if err := c.writeClient(x.out); err != nil {
 		return err
 	}
-	if early := c.buf[c.r:c.w]; len(early) > 0 {
-		c.r = c.w
+	early := c.buf[c.r:c.w]
+	c.r = c.w
+	if len(early) > 0 {
 		if _, err := up.nc.Write(early); err != nil {
 			return nil // the node left a tunnel that stood: not a failed request
 		}
@@ -27,10 +31,14 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
 	c.flowing(phaseTunnel)
 	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
-	var wg sync.WaitGroup
-	wg.Go(func() { c.carry(up.nc, c.nc) })
-	c.carry(c.nc, up.nc)
-	wg.Wait()
+	if http1.EqualFold(x.req.Upgrade, "websocket") {
+		c.webSocket(up.nc, first, early)
+	} else {
+		var wg sync.WaitGroup
+		wg.Go(func() { c.carry(up.nc, c.nc) })
+		c.carry(c.nc, up.nc)
+		wg.Wait()
+	}
 	c.phase.Store(phaseBusy)
 	return nil
 }
@@ -42,8 +50,13 @@ func (c *conn) carry(dst, src net.Conn) {
 	} else {
 		c.carryBuffered(dst, src)
 	}
+	c.halfClose(dst)
+}
+
+// halfClose tells one side of a tunnel that the other has ended.
+func (c *conn) halfClose(dst net.Conn) {
 	if t, ok := dst.(interface{ CloseWrite() error }); ok {
-		t.CloseWrite() //nolint:errcheck // as above
+		t.CloseWrite() //nolint:errcheck // either side may end a tunnel at any time
 	}
 	// The other way gets as long as a body may stand still, unless bytes still pass.
 	c.flowing(phaseStreaming)
@@ -65,5 +78,40 @@ func (c *conn) carryBuffered(dst, src net.Conn) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// tunnelBuffer is what one way of a tunnel copies through: little while small messages pass, or none,
+// since most tunnels say nothing most of the time.
+type tunnelBuffer struct {
+	small [2 << 10]byte
+	large *[]byte
+}
+
+var tunnelBuffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+// bytes returns the buffer to read into.
+func (t *tunnelBuffer) bytes() []byte {
+	if t.large != nil {
+		return *t.large
+	}
+	return t.small[:]
+}
+
+// fit makes the buffer fit for what comes, judged by what a read into it gave.
+func (t *tunnelBuffer) fit(n int) {
+	switch {
+	case t.large == nil && n == len(t.small):
+		t.large = tunnelBuffers.Get().(*[]byte) //nolint:forcetypeassert // see New
+	case t.large != nil && n <= len(t.small):
+		t.release()
+	}
+}
+
+// release gives back what was taken.
+func (t *tunnelBuffer) release() {
+	if t.large != nil {
+		tunnelBuffers.Put(t.large)
+		t.large = nil
 	}
 }

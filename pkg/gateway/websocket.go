@@ -1,0 +1,272 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// closeTime is what WebSockets get, when the gateway may wait no longer, to end with Close frames.
+const closeTime = time.Second
+
+// webSocket is a tunnel whose bytes are followed at the boundaries of frames, so that the gateway can end it
+// as RFC 6455 has it: with a Close frame to each side. Each way belongs to the goroutine that carries it.
+type webSocket struct {
+	leaving          atomic.Bool // the gateway wants it to end
+	toNode, toClient frames
+}
+
+// webSocket carries an open WebSocket to its end. What has been passed on already was the first of either side.
+func (c *conn) webSocket(node net.Conn, first, early []byte) {
+	ws := &webSocket{toNode: frames{masked: true}}
+	ws.toClient.pass(first)
+	ws.toNode.pass(early)
+	c.ws.Store(ws)
+	defer c.ws.Store(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.carryFrames(ws, &ws.toNode, node, c.nc) })
+	c.carryFrames(ws, &ws.toClient, c.nc, node)
+	wg.Wait()
+}
+
+// carryFrames is carry for one way of a WebSocket. The bytes pass through here, also where the kernel could
+// move them: it would not say where frames end.
+func (c *conn) carryFrames(ws *webSocket, f *frames, dst, src net.Conn) {
+	b := new(tunnelBuffer)
+	defer b.release()
+	for !ws.leaving.Load() {
+		n, err := src.Read(b.bytes())
+		if n > 0 {
+			c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
+			part := b.bytes()[:n]
+			f.pass(part)
+			if _, werr := dst.Write(part); werr != nil {
+				c.halfClose(dst)
+				return
+			}
+			b.fit(n)
+		}
+		if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && ws.leaving.Load()) {
+			c.halfClose(dst)
+			return
+		}
+	}
+	c.part(f, dst, src, b.bytes())
+}
+
+// part ends one way with a Close frame as soon as the frame that passes has ended, and then waits for the
+// source's own. What the source sends meanwhile goes nowhere: after a Close no data may follow.
+func (c *conn) part(f *frames, dst, src net.Conn, buf []byte) {
+	if !c.reopen(src) {
+		return
+	}
+	said := f.ended // the source has closed by itself
+	var note [8]byte
+	var rest []byte
+	for !f.broken {
+		if !said && f.between() {
+			if _, err := dst.Write(f.appendGoingAway(note[:0])); err != nil {
+				return
+			}
+			said = true
+		}
+		if f.ended {
+			return
+		}
+		if len(rest) == 0 {
+			n, err := src.Read(buf)
+			if n == 0 && err != nil {
+				return
+			}
+			rest = buf[:n]
+		}
+		k := f.next(rest)
+		if !said {
+			if _, err := dst.Write(rest[:k]); err != nil {
+				return
+			}
+			said = f.ended
+		}
+		rest = rest[k:]
+	}
+}
+
+// leave asks the WebSocket of a connection to end; false when there is none.
+func (c *conn) leave() bool {
+	ws := c.ws.Load()
+	if ws == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != endNone {
+		return false
+	}
+	ws.leaving.Store(true)
+	c.nc.SetReadDeadline(past) // both ways look up
+	if c.up != nil {
+		c.up.nc.SetReadDeadline(past)
+	}
+	return true
+}
+
+// reopen lets a side be read again after leave, unless the connection was ended since.
+func (c *conn) reopen(nc net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != endNone {
+		return false
+	}
+	nc.SetReadDeadline(time.Time{})
+	return true
+}
+
+// partWebSockets ends all WebSockets with Close frames and waits until they are closed, or done is, for
+// closeTime at most.
+func (g *Gateway) partWebSockets(done <-chan struct{}) {
+	var leaving []*conn
+	for _, c := range g.snapshotConns(nil) {
+		if c.leave() {
+			leaving = append(leaving, c)
+		}
+	}
+	limit := time.NewTimer(closeTime)
+	defer limit.Stop()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for len(leaving) > 0 {
+		if leaving[0].ws.Load() == nil {
+			leaving = leaving[1:]
+			continue
+		}
+		select {
+		case <-poll.C:
+		case <-done:
+			return
+		case <-limit.C:
+			return
+		}
+	}
+}
+
+// frames follows the frames of one way of a WebSocket (RFC 6455 section 5.2) through the bytes that pass. It
+// keeps none of them but the header it is in. Bytes that are no frames are not followed any further.
+type frames struct {
+	masked bool // as all frames of a client must be, and none of a node
+
+	head   [14]byte
+	have   int    // of the header
+	left   uint64 // of the payload
+	ended  bool   // a Close frame has passed
+	broken bool   // what passes cannot be followed
+}
+
+// The parts of a header.
+const (
+	frameFin     = 0x80
+	frameOpcode  = 0x0f
+	frameControl = 0x08
+	frameClose   = 0x08
+	frameMask    = 0x80
+	frameLength  = 0x7f
+
+	goingAway = 1001 // RFC 6455 section 7.4.1
+)
+
+// between reports whether a frame may be put in where the bytes now are.
+func (f *frames) between() bool { return f.have == 0 && f.left == 0 && !f.broken && !f.ended }
+
+// pass follows all of b.
+func (f *frames) pass(b []byte) {
+	for len(b) > 0 {
+		b = b[f.next(b):]
+	}
+}
+
+// next follows b to the end of the frame that it is in, and returns how far that is.
+func (f *frames) next(b []byte) int {
+	if f.broken || f.ended {
+		return len(b)
+	}
+	n := 0
+	for f.left == 0 {
+		if n == len(b) {
+			return n
+		}
+		f.head[f.have] = b[n]
+		f.have++
+		n++
+		if f.have < f.size() {
+			continue
+		}
+		if f.left = f.length(); f.broken {
+			return len(b)
+		}
+		if f.left == 0 {
+			f.end()
+			return n
+		}
+	}
+	k := min(f.left, uint64(len(b)-n))
+	if f.left -= k; f.left == 0 {
+		f.end()
+	}
+	return n + int(k)
+}
+
+// end ends a frame.
+func (f *frames) end() {
+	f.have = 0
+	f.ended = f.head[0]&frameOpcode == frameClose
+}
+
+// size is the length of the header, as far as it can be told.
+func (f *frames) size() int {
+	if f.have < 2 {
+		return 2
+	}
+	n := 2
+	switch f.head[1] & frameLength {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if f.head[1]&frameMask != 0 {
+		n += 4
+	}
+	return n
+}
+
+// length is what a complete header says of the payload. Headers that RFC 6455 forbids break the sequence;
+// opcodes and bits that extensions may use do not.
+func (f *frames) length() uint64 {
+	n := uint64(f.head[1] & frameLength)
+	least := uint64(0)
+	switch n {
+	case 126:
+		n, least = uint64(binary.BigEndian.Uint16(f.head[2:])), 126
+	case 127:
+		n, least = binary.BigEndian.Uint64(f.head[2:]), 1<<16
+	}
+	control := f.head[0]&frameControl != 0
+	f.broken = n < least || n > 1<<63-1 || (f.head[1]&frameMask != 0) != f.masked ||
+		control && (n > 125 || f.head[0]&frameFin == 0)
+	return n
+}
+
+// appendGoingAway appends a Close frame that says 1001, and ends the sequence for whoever writes it.
+func (f *frames) appendGoingAway(dst []byte) []byte {
+	if !f.masked {
+		return append(dst, frameFin|frameClose, 2, goingAway>>8, goingAway&0xff)
+	}
+	key := rand.Uint32()
+	dst = append(dst, frameFin|frameClose, frameMask|2)
+	dst = binary.BigEndian.AppendUint32(dst, key)
+	return append(dst, goingAway>>8^byte(key>>24), goingAway&0xff^byte(key>>16))
+}
