@@ -39,6 +39,8 @@ services:
   user:
     register: /register
     login: /login
+    events: /events
+    chat: /chat
 `
 
 // start builds the programs and starts them one after the other, each when the one before is ready.

@@ -27,6 +27,8 @@ func setup(s *service.Service) error {
 	case "user":
 		s.Any("/register", echo)
 		s.Any("/login", echo)
+		s.GET("/events", events)
+		s.GET("/chat", chat(s))
 		pb.RegisterUserServer(s.RPC(), userRPC{})
 	case "order":
 		s.Any("/order/submit", submit(s))
