@@ -89,8 +89,9 @@ type issuer struct {
 }
 
 type host struct {
-	name string
-	cert atomic.Pointer[tls.Certificate] // nil until there is one
+	name    string
+	cert    atomic.Pointer[tls.Certificate] // nil until there is one
+	failing trouble                         // it cannot be obtained
 }
 
 func newIssuer(o ACME, look time.Duration, log *slog.Logger) (*issuer, error) {
@@ -203,12 +204,11 @@ func (i *issuer) keep(ctx context.Context, h *host) {
 	if _, err := i.manager.Cache.Get(ctx, h.name); errors.Is(err, autocert.ErrCacheMiss) {
 		pause(ctx, rand.N(i.options.Spread))
 	}
-	failing, retry := false, i.options.retry
+	retry := i.options.retry
 	for ctx.Err() == nil {
 		cert, err := i.manager.GetCertificate(helloFor(h.name))
 		if err != nil {
-			if !failing && ctx.Err() == nil {
-				failing = true
+			if ctx.Err() == nil && h.failing.begin() {
 				i.log.Error("certificate cannot be obtained, will try again", "host", h.name,
 					"err", err, "reason", i.transport.reason(h.name))
 			}
@@ -220,7 +220,8 @@ func (i *issuer) keep(ctx context.Context, h *host) {
 			retry = min(2*retry, time.Hour)
 			continue
 		}
-		failing, retry = false, i.options.retry
+		h.failing.end()
+		retry = i.options.retry
 		if old := h.cert.Load(); old == nil || !old.Leaf.Equal(cert.Leaf) {
 			h.cert.Store(cert)
 			i.log.Info("certificate obtained", "host", h.name, "expire", cert.Leaf.NotAfter.UTC().Format(time.RFC3339))

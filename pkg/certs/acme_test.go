@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/certs"
+	"github.com/goms-io/goms/test/pebble"
 )
 
 // kv is a store in memory.
@@ -82,8 +83,8 @@ func (k *kv) reads() int {
 	return len(k.asked)
 }
 
-func acmeFor(p *pebble, c certs.Cache, hosts ...string) *certs.ACME {
-	return &certs.ACME{Directory: p.directory, CAFile: p.caFile, Email: "a@goms.test", Hosts: hosts, Cache: c, Spread: time.Millisecond}
+func acmeFor(p *pebble.Server, c certs.Cache, hosts ...string) *certs.ACME {
+	return &certs.ACME{Directory: p.Directory, CAFile: p.CAFile, Email: "a@goms.test", Hosts: hosts, Cache: c, Spread: time.Millisecond}
 }
 
 // issued waits for a certificate that its authority's root verifies.
@@ -110,7 +111,7 @@ func TestACMEByTLS(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer ln.Close()
-	p := startPebble(t, port(t, ln.Addr().String()), port(t, freeAddr(t)), time.Hour)
+	p := pebble.Start(t, port(t, ln.Addr().String()), port(t, freeAddr(t)), time.Hour)
 	store, l := &kv{}, &logs{}
 	hosts := []string{"A.goms.test", "xn--bcher-kva.goms.test"}
 	one, err := certs.Open(certs.Options{ACME: acmeFor(p, certs.KVCache(store), hosts...), Interval: look, Log: l.logger()})
@@ -126,15 +127,18 @@ func TestACMEByTLS(t *testing.T) {
 		}
 	}
 	stop := run(t, one)
-	got := issued(t, addr, "a.goms.test", p.roots)
-	issued(t, addr, "XN--Bcher-KVA.goms.test", p.roots)
+	got := issued(t, addr, "a.goms.test", p.Roots)
+	issued(t, addr, "XN--Bcher-KVA.goms.test", p.Roots)
 	for _, name := range []string{"unknown.goms.test", ""} {
 		if c, err := leaf(addr, name); err != nil || !c.Equal(got) {
 			t.Errorf("handshake for %q: %v, %v; want the first host's certificate", name, c, err)
 		}
 	}
-	if n := p.orders(); n != 2 {
+	if n := p.Issued(); n != 2 {
 		t.Errorf("%d certificates were issued, want 2", n)
+	}
+	if got, want := one.Status()[0], (certs.Status{Name: "a.goms.test", Expires: got.NotAfter}); got != want {
+		t.Errorf("Status() = %v, want %v", got, want)
 	}
 	want := []string{"a.goms.test", "acme_account+key", "xn--bcher-kva.goms.test"}
 	eventually(t, "answers are deleted", func() bool { return slices.Equal(store.keys(), want) })
@@ -148,13 +152,13 @@ func TestACMEByTLS(t *testing.T) {
 	// The other needs no order, and neither one an authority to serve what it has.
 	stop()
 	run(t, other)
-	if c := issued(t, ln.Addr().String(), "a.goms.test", p.roots); !c.Equal(got) {
+	if c := issued(t, ln.Addr().String(), "a.goms.test", p.Roots); !c.Equal(got) {
 		t.Error("the second gateway has another certificate than the first")
 	}
-	if c := issued(t, addr, "a.goms.test", p.roots); !c.Equal(got) {
+	if c := issued(t, addr, "a.goms.test", p.Roots); !c.Equal(got) {
 		t.Error("certificate changed after Run")
 	}
-	if n := p.orders(); n != 2 {
+	if n := p.Issued(); n != 2 {
 		t.Errorf("%d certificates were issued, want 2", n)
 	}
 
@@ -174,7 +178,7 @@ func TestACMEByHTTP(t *testing.T) {
 	httpLn, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer httpLn.Close()
-	p := startPebble(t, port(t, tlsLn.Addr().String()), port(t, httpLn.Addr().String()), time.Hour)
+	p := pebble.Start(t, port(t, tlsLn.Addr().String()), port(t, httpLn.Addr().String()), time.Hour)
 	a, dir, l := newAuthority(t), t.TempDir(), &logs{}
 	ca := filepath.Join(dir, "clients.pem")
 	write(t, ca, a.pem)
@@ -212,7 +216,7 @@ func TestACMEByHTTP(t *testing.T) {
 	}
 	run(t, one)
 	eventually(t, "certificate by HTTP", func() bool { return !get("a.goms.test").Equal(inFile(t, file.CertFile)) })
-	if _, err := get("a.goms.test").Verify(x509.VerifyOptions{DNSName: "a.goms.test", Roots: p.roots}); err != nil {
+	if _, err := get("a.goms.test").Verify(x509.VerifyOptions{DNSName: "a.goms.test", Roots: p.Roots}); err != nil {
 		var unknown x509.UnknownAuthorityError // the intermediate is not among the roots
 		if !errors.As(err, &unknown) {
 			t.Errorf("certificate: %v", err)
@@ -236,14 +240,14 @@ func TestACMEByHTTP(t *testing.T) {
 func TestACMERenews(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	p := startPebble(t, port(t, ln.Addr().String()), port(t, freeAddr(t)), 9*time.Second)
+	p := pebble.Start(t, port(t, ln.Addr().String()), port(t, freeAddr(t)), 9*time.Second)
 	cache, err := certs.DirCache(filepath.Join(t.TempDir(), "cache"))
 	must(t, err)
 	s, err := certs.Open(certs.Options{ACME: acmeFor(p, cache, "a.goms.test"), Interval: look})
 	must(t, err)
 	serveOn(t, ln, s.ServerConfig())
 	run(t, s)
-	first := issued(t, ln.Addr().String(), "a.goms.test", p.roots)
+	first := issued(t, ln.Addr().String(), "a.goms.test", p.Roots)
 	eventually(t, "renewal", func() bool {
 		c, err := leaf(ln.Addr().String(), "a.goms.test")
 		must(t, err)
@@ -256,7 +260,7 @@ func TestACMERenews(t *testing.T) {
 
 // The authority cannot reach the host: that is said once, with its reason, and the file's certificate serves on.
 func TestACMEUnreachable(t *testing.T) {
-	p := startPebble(t, port(t, freeAddr(t)), port(t, freeAddr(t)), time.Hour)
+	p := pebble.Start(t, port(t, freeAddr(t)), port(t, freeAddr(t)), time.Hour)
 	a, l := newAuthority(t), &logs{}
 	file := a.pair(t.TempDir(), "a", "a.goms.test")
 	acme := acmeFor(p, certs.KVCache(&kv{}), "a.goms.test")
@@ -271,6 +275,10 @@ func TestACMEUnreachable(t *testing.T) {
 	stop()
 	if n := l.count("level=ERROR"); n != 1 {
 		t.Errorf("%d errors, want 1:\n%s", n, l)
+	}
+	want := []certs.Status{{Name: file.CertFile, Expires: inFile(t, file.CertFile).NotAfter}, {Name: "a.goms.test", Failing: true}}
+	if got := s.Status(); !slices.Equal(got, want) {
+		t.Errorf("Status() = %v, want %v", got, want)
 	}
 	for _, want := range []string{"host=a.goms.test", "tls-alpn-01: ", "http-01: ", "connection refused"} {
 		if !strings.Contains(l.String(), want) {
@@ -290,7 +298,7 @@ func TestACMEStops(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	p := &pebble{directory: "https://" + ln.Addr().String() + "/dir"}
+	p := &pebble.Server{Directory: "https://" + ln.Addr().String() + "/dir"}
 	s, err := certs.Open(certs.Options{ACME: acmeFor(p, certs.KVCache(&kv{}), "a.goms.test"), Interval: look})
 	must(t, err)
 	stop := run(t, s)
@@ -314,7 +322,7 @@ func TestACMEStoreAway(t *testing.T) {
 		values: map[string][]byte{"a.goms.test": append(read(t, file.KeyFile), read(t, file.CertFile)...)},
 		err:    errors.New("store secret-detail away"),
 	}
-	s, err := certs.Open(certs.Options{ACME: acmeFor(&pebble{directory: srv.URL}, certs.KVCache(store), "a.goms.test"), Interval: look, Log: l.logger()})
+	s, err := certs.Open(certs.Options{ACME: acmeFor(&pebble.Server{Directory: srv.URL}, certs.KVCache(store), "a.goms.test"), Interval: look, Log: l.logger()})
 	must(t, err)
 	h := s.HTTPHandler(nil)
 	run(t, s)
@@ -349,7 +357,7 @@ func TestChallengeWithClientCertificates(t *testing.T) {
 	f := func(ca string, want bool) {
 		t.Helper()
 		s, err := certs.Open(certs.Options{
-			Pairs: []certs.Pair{file}, ACME: acmeFor(&pebble{directory: "https://127.0.0.1:1"}, certs.KVCache(store), "a.goms.test"), ClientCAFile: ca,
+			Pairs: []certs.Pair{file}, ACME: acmeFor(&pebble.Server{Directory: "https://127.0.0.1:1"}, certs.KVCache(store), "a.goms.test"), ClientCAFile: ca,
 		})
 		must(t, err)
 		client, server := net.Pipe()
@@ -370,7 +378,7 @@ func TestChallengeWithClientCertificates(t *testing.T) {
 func TestHTTPHandler(t *testing.T) {
 	fallback := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	store := &kv{values: map[string][]byte{"abc+http-01": []byte("abc.print"), "a.goms.test": []byte("key")}}
-	s, err := certs.Open(certs.Options{ACME: acmeFor(&pebble{}, certs.KVCache(store), "a.goms.test")})
+	s, err := certs.Open(certs.Options{ACME: acmeFor(&pebble.Server{}, certs.KVCache(store), "a.goms.test")})
 	must(t, err)
 	h := s.HTTPHandler(fallback)
 	f := func(url string, code int, body string) {

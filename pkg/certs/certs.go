@@ -58,10 +58,10 @@ type Store struct {
 	options Options
 	acme    *issuer // nil without ACME
 	state   atomic.Pointer[state]
+	failing trouble // the files cannot be used
 
 	// Run's own.
 	served, seen digest // of all files' content: what is in use, and what the last look saw
-	failing      bool   // the files cannot be used, and it was logged
 }
 
 type digest [sha256.Size]byte
@@ -152,8 +152,7 @@ func (s *Store) reload() {
 		s.seen = now
 		switch {
 		case now == s.served:
-			if s.failing {
-				s.failing = false
+			if s.failing.end() {
 				s.options.Log.Info("certificates can be used again")
 			}
 			return
@@ -166,13 +165,12 @@ func (s *Store) reload() {
 		next, err = s.parse(files)
 	}
 	if err != nil {
-		if !s.failing {
-			s.failing = true
+		if s.failing.begin() {
 			s.options.Log.Error("changed certificates cannot be used, the ones before stay", "err", err)
 		}
 		return
 	}
-	s.failing = false
+	s.failing.end()
 	s.options.Log.Info("certificates reloaded")
 	s.use(next, now)
 }

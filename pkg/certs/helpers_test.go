@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -279,4 +280,22 @@ func wantServed(t *testing.T, addr, name, file string) {
 		must(t, err)
 		return got.Equal(want)
 	})
+}
+
+// freeAddr is an address that nobody listens at.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func port(t *testing.T, addr string) (n int) {
+	t.Helper()
+	_, s, err := net.SplitHostPort(addr)
+	must(t, err)
+	n, err = strconv.Atoi(s)
+	must(t, err)
+	return n
 }

@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/goms-io/goms/pkg/auth"
 	"github.com/goms-io/goms/pkg/http1"
 	"github.com/goms-io/goms/pkg/registry"
@@ -47,6 +49,10 @@ type Config struct {
 	Self      registry.Node   // the gateway's own node, whose join and leave are not printed
 	Log       *slog.Logger    // nil discards
 	Level     *slog.LevelVar  // what /log-level on the admin side changes; nil: nothing does
+
+	// Collectors are figures of others in the process, which /metrics on the admin side shows too. Each is
+	// registered once, and its names are its own.
+	Collectors []prometheus.Collector
 }
 
 // Gateway serves any number of listeners. All methods are safe for concurrent use, except that Apply
@@ -121,6 +127,11 @@ func New(c Config) (*Gateway, error) {
 	g.room = sync.NewCond(&g.mu)
 	g.base, g.giveUp = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g, c.Reporter)
+	for _, more := range c.Collectors {
+		if err := g.metrics.registry.Register(more); err != nil {
+			return nil, fmt.Errorf("make gateway: %w", err)
+		}
+	}
 	g.http2 = newHTTP2Server(g)
 	g.endpoints = map[string]func(*exchange) *local{"/cluster": clusterEndpoint, "/livez": livezEndpoint, "/readyz": readyzEndpoint}
 	g.exchanges.New = func() any {
