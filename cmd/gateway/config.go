@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 
@@ -38,8 +38,13 @@ type Gateway struct {
 	Prefix     string `yaml:"prefix"`     // of all routes: /api
 	H2C        bool   `yaml:"h2c"`        // HTTP/2 without TLS on the HTTP port, for clients that begin with it: false
 
-	// TLS is the HTTPS listener: there is one when there are certificates.
+	// TLS is the HTTPS listener: there is one when there are certificates, or hosts to obtain them for.
 	TLS TLS `yaml:"tls"`
+
+	// ProxyProtocol are the networks whose connections to the HTTP and HTTPS ports begin with a PROXY header.
+	ProxyProtocol []netip.Prefix `yaml:"proxyProtocol"`
+	// Listeners are further addresses for clients.
+	Listeners []Listener `yaml:"listeners"`
 
 	gateway.Settings `yaml:",inline"`
 }
@@ -48,11 +53,12 @@ type Gateway struct {
 type TLS struct {
 	Port         int          `yaml:"port"`         // 8443; 0 is any free one
 	Certificates []certs.Pair `yaml:"certificates"` // chosen by the host name; the first is for all others
+	ACME         ACME         `yaml:"acme"`         // obtains more of them
 	ClientCAFile string       `yaml:"clientCAFile"` // clients must have a certificate of one of these authorities; "" asks for none
 	RedirectPort int          `yaml:"redirectPort"` // plain HTTP that only names the HTTPS address; -1 is none
 }
 
-func (t TLS) enabled() bool { return len(t.Certificates) > 0 }
+func (t TLS) enabled() bool { return len(t.Certificates) > 0 || len(t.ACME.Hosts) > 0 }
 
 func defaultConfig() Config {
 	return Config{
@@ -89,18 +95,13 @@ func (c *Config) Validate() error {
 	if _, err := route.New(g.Prefix, nil); err != nil {
 		complain("gateway.prefix", "%v", err)
 	}
-	if g.TLS.enabled() {
-		if _, err := certs.Open(g.TLS.options(nil)); err != nil {
-			complain("gateway.tls.certificates", "%v", err)
+	g.TLS.validate(complain)
+	for i, l := range g.Listeners {
+		if l.TLS && !g.TLS.enabled() {
+			complain(fmt.Sprintf("gateway.listeners[%d].tls", i), "there are no certificates: it needs gateway.tls.certificates or gateway.tls.acme")
 		}
-	} else if g.TLS.ClientCAFile != "" || g.TLS.RedirectPort >= 0 {
-		complain("gateway.tls.certificates", "there is none, and what else is said of TLS needs one")
 	}
 	return errors.Join(all...)
-}
-
-func (t TLS) options(log *slog.Logger) certs.Options {
-	return certs.Options{Pairs: t.Certificates, ClientCAFile: t.ClientCAFile, Log: log}
 }
 
 // adminAddr is what the admin listener listens on.

@@ -96,6 +96,35 @@ func TestCommentedDefaults(t *testing.T) {
 	}
 }
 
+// TestCommentedExamples uncomments the blocks of gateway.yml that show more than a default.
+func TestCommentedExamples(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	text, err := os.ReadFile("../../configs/gateway.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile, _ := writeCertificate(t)
+	files := strings.NewReplacer("/etc/goms/tls.crt", certFile, "/etc/goms/tls.key", keyFile)
+	var lines []string
+	blocks, inside := 0, false
+	for line := range strings.Lines(string(text)) {
+		if line == "  # tls:\n" || line == "  # listeners:\n" {
+			blocks++
+			inside = true
+		} else {
+			inside = inside && strings.HasPrefix(line, "  #   ")
+		}
+		if inside {
+			line = "  " + strings.TrimPrefix(line, "  # ")
+		}
+		lines = append(lines, files.Replace(line))
+	}
+	out, err := runFor(t, "check", "-config", write(t, "gateway.yml", strings.Join(lines, "")))
+	if err != nil || out != "OK\n" || blocks != 2 {
+		t.Errorf("check with %d blocks = %q %v, want OK with 2", blocks, out, err)
+	}
+}
+
 func TestBadConfiguration(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", "") // and back at the end
 	os.Unsetenv("GOMS_CALL_SERVICE_KEY")
@@ -119,6 +148,34 @@ func TestBadConfiguration(t *testing.T) {
 	f("callServiceKey: "+key+"\ngateway:\n  prefix: api\n  httpPort: 70000\n  retries: 99\n", "c.yml:3: gateway.prefix", "c.yml:4: gateway.httpPort", "c.yml:5: gateway.retries")
 	f("callServiceKey: "+key+"\nzipkin: {sampleRate: 2}\nlogFormat: xml\n", "c.yml:2: zipkin.sampleRate", "c.yml:3: logFormat")
 	f("callServiceKey: ["+key+"\n", "c.yml:")
+
+	listener := func(text string, want ...string) {
+		t.Helper()
+		f("callServiceKey: "+key+"\ngateway:\n  listeners:\n    - "+text+"\n", want...)
+	}
+	listener("addr: 8081", `c.yml:4: gateway.listeners[0].addr: "8081": want host:port, or unix: and a path`)
+	listener("addr: 127.0.0.1:http", "gateway.listeners[0].addr")
+	listener("mode: '0660'", "gateway.listeners[0].addr", "gateway.listeners[0].mode: only the file of a Unix socket")
+	listener("addr: 'unix:'", "gateway.listeners[0].addr")
+	listener("addr: 'unix:@abstract'", "gateway.listeners[0].addr")
+	listener("addr: 'unix:/"+strings.Repeat("a", 100)+"'", "at most 100 bytes")
+	listener("{addr: 'unix:/a', mode: '0999'}", `gateway.listeners[0].mode: "0999" is no mode like 0660`)
+	listener("{addr: 'unix:/a', mode: '10660'}", "gateway.listeners[0].mode")
+	listener("{addr: ':8081', tls: true}", "c.yml:4: gateway.listeners[0].tls: there are no certificates")
+	listener("{addr: ':8081', proxyProtocol: [10.0.0.1/64]}", "gateway.listeners[0].proxyProtocol[0]")
+	listener("{addr: ':8081', proxyProto: []}", "unknown key", `did you mean "proxyProtocol"?`)
+
+	acme := func(text string, want ...string) {
+		t.Helper()
+		f("callServiceKey: "+key+"\ngateway:\n  tls:\n    acme: {"+text+"}\n", want...)
+	}
+	acme("email: a@example.com", "c.yml:4: gateway.tls.acme.hosts: there is none")
+	acme("hosts: ['*.example.com']", `c.yml:4: gateway.tls.acme: open certificates: acme host "*.example.com"`)
+	acme("hosts: [a.example.com], directory: 'http://acme.example/dir'", "no https URL")
+	acme("hosts: [a.example.com], caFile: nowhere.pem", "nowhere.pem")
+	acme("hosts: [a.example.com], cacheDri: a", `did you mean "cacheDir"?`)
+	ca, _, _ := writeCertificate(t)
+	f("callServiceKey: "+key+"\ngateway: {tls: {clientCAFile: "+ca+", acme: {hosts: [a.example.com]}}}\n", "gateway.tls.acme: an authority has no client certificate")
 }
 
 func TestUsage(t *testing.T) {
@@ -201,7 +258,7 @@ var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{D
 func awaitLine(t *testing.T, out *output, done <-chan error, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

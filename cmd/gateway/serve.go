@@ -9,9 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -46,22 +46,23 @@ func serve(ctx context.Context, f *flags, args []string, stdout io.Writer) error
 
 // process is everything that runs in a gateway's process.
 type process struct {
-	config   *Config
-	log      *slog.Logger
-	http     net.Listener
-	rpc      net.Listener
-	admin    net.Listener
-	https    net.Listener     // nil without TLS
-	plain    net.Listener     // redirects to HTTPS; nil without
-	certs    *certs.Store     // nil without TLS
-	etcd     *embedded.Server // nil when etcd is elsewhere
-	registry *etcd.Registry
-	reporter *trace.Reporter // nil when spans go nowhere
-	node     registry.Node
-	gateway  *gateway.Gateway
-	grpc     *grpc.Server
-	ops      *http.Server
-	redirect *http.Server // nil without a redirect listener
+	config    *Config
+	log       *slog.Logger
+	http      net.Listener // the first of fronts
+	rpc       net.Listener
+	admin     net.Listener
+	fronts    []front          // all listeners for clients
+	plain     net.Listener     // redirects to HTTPS; nil without
+	httpsPort string           // "" without TLS
+	certs     *certs.Store     // nil without TLS
+	etcd      *embedded.Server // nil when etcd is elsewhere
+	registry  *etcd.Registry
+	reporter  *trace.Reporter // nil when spans go nowhere
+	node      registry.Node
+	gateway   *gateway.Gateway
+	grpc      *grpc.Server
+	ops       *http.Server
+	redirect  *http.Server // nil without a redirect listener
 }
 
 // prepare listens first, so that a port in use is found before anybody is told of this gateway, and
@@ -99,62 +100,12 @@ func prepare(ctx context.Context, c *Config, stdout io.Writer) (_ *process, err 
 	return p, p.assemble(addrs, level)
 }
 
-// listen opens all ports.
-func (p *process) listen() (err error) {
-	g := &p.config.Gateway
-	if p.http, err = listen(g.ListenHost, g.HTTPPort, "HTTP", "-http_port"); err != nil {
-		return err
-	}
-	if p.rpc, err = listen(g.ListenHost, g.RPCPort, "RPC", "-rpc_port"); err != nil {
-		return err
-	}
-	number, err := strconv.Atoi(port(p.http))
-	if err != nil {
-		return err
-	}
-	addr := g.adminAddr(number)
-	if p.admin, err = net.Listen("tcp", addr); err != nil {
-		return fmt.Errorf("listen for operators on %s: %w (choose another port with -admin_port)", addr, err)
-	}
-	return p.listenTLS()
-}
-
-// listenTLS opens the ports of TLS, if it is configured.
-func (p *process) listenTLS() (err error) {
-	g := &p.config.Gateway
-	if !g.TLS.enabled() {
-		return nil
-	}
-	if p.certs, err = certs.Open(g.TLS.options(p.log)); err != nil {
-		return err
-	}
-	if p.https, err = listen(g.ListenHost, g.TLS.Port, "HTTPS", "gateway.tls.port"); err != nil || g.TLS.RedirectPort < 0 {
-		return err
-	}
-	p.plain, err = listen(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort")
-	p.redirect = p.server(gateway.Redirect(port(p.https)))
-	return err
-}
-
 // server returns an HTTP server for what is not the gateway's traffic.
 func (p *process) server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
-}
-
-func listen(host string, port int, what, flag string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return nil, fmt.Errorf("listen for %s on port %d: %w (choose another port with %s)", what, port, err, flag)
-	}
-	return ln, nil
-}
-
-func port(ln net.Listener) string {
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
 }
 
 // startEtcd returns etcd's addresses; without any it starts the embedded one.
@@ -196,9 +147,16 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	if p.registry, err = etcd.Open(rc); err != nil {
 		return err
 	}
+	if err := p.openCerts(); err != nil {
+		return err
+	}
+	var more []prometheus.Collector
+	if p.certs != nil {
+		more = append(more, certMetrics{p.certs})
+	}
 	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
 	p.gateway, err = gateway.New(gateway.Config{
-		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.registry, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter,
+		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.registry, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter, Collectors: more,
 		Tracer: trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
 	})
 	if err != nil {
@@ -231,17 +189,15 @@ func (p *process) run(ctx context.Context) error {
 	}
 
 	front, stopping := errgroup.WithContext(ctx)
-	front.Go(func() error {
-		p.awaitNodes(stopping)
-		return p.gateway.Serve(gateway.Listener{Listener: p.http, H2C: p.config.Gateway.H2C})
-	})
-	if p.https != nil {
+	for _, f := range p.fronts {
 		front.Go(func() error {
 			p.awaitNodes(stopping)
-			return p.gateway.Serve(gateway.Listener{Listener: p.https, TLS: p.certs.ServerConfig()})
+			return p.serve(f)
 		})
+		p.announce(f)
+	}
+	if p.certs != nil {
 		back.Go(func() error { return p.certs.Run(background) })
-		p.log.Info("Https Listen on port: " + port(p.https))
 	}
 	if p.plain != nil {
 		front.Go(func() error { return served(p.redirect.Serve(p.plain)) })
@@ -257,7 +213,6 @@ func (p *process) run(ctx context.Context) error {
 			return nil
 		}
 	})
-	p.log.Info("Http Listen on port: "+port(p.http), "service", serviceName)
 	p.log.Info("Rpc Listen on port: " + port(p.rpc))
 	p.log.Info("Admin Listen on: " + p.admin.Addr().String())
 	published := make(chan struct{})
@@ -352,7 +307,10 @@ func (p *process) stop() error {
 
 // close gives back what prepare took. The parts that were started have ended.
 func (p *process) close() {
-	for _, ln := range []net.Listener{p.http, p.rpc, p.admin, p.https, p.plain} {
+	for _, f := range p.fronts {
+		f.Close()
+	}
+	for _, ln := range []net.Listener{p.rpc, p.admin, p.plain} {
 		if ln != nil {
 			ln.Close()
 		}
