@@ -93,5 +93,5 @@ func healthcheck(ctx context.Context, f *flags, args []string) error {
 	if err := config.ParseFlags(f.set, args); err != nil {
 		return err
 	}
-	return project.Healthcheck(ctx, f.httpPort)
+	return project.Healthcheck(ctx, f.httpPort, nil)
 }

@@ -42,6 +42,8 @@ type Options struct {
 	// ClientCAFile holds the authorities, PEM, one of which must have signed a client's certificate; ""
 	// asks for none.
 	ClientCAFile string
+	// Protocols are what clients may choose from (ALPN); nil is "h2" and "http/1.1".
+	Protocols []string
 	// ACME obtains certificates for its hosts; nil is none. For one of these hosts the certificate of Pairs
 	// serves only until the first is there.
 	ACME *ACME
@@ -71,6 +73,9 @@ type digest [sha256.Size]byte
 func Open(o Options) (*Store, error) {
 	if len(o.Pairs) == 0 && o.ACME == nil {
 		return nil, errors.New("open certificates: none is named")
+	}
+	if o.Protocols == nil {
+		o.Protocols = []string{"h2", "http/1.1"}
 	}
 	if o.Interval <= 0 {
 		o.Interval = 5 * time.Second
@@ -122,7 +127,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// ServerConfig returns what a listener needs: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, and the certificates
+// ServerConfig returns what a listener needs: TLS 1.2 and 1.3, the protocols of the options, and the certificates
 // of the moment of each handshake. Sessions are resumed across reloads, unless the client's certificate
 // would not be accepted any more. A name that has no certificate is refused when there is none to fall
 // back to.
@@ -222,7 +227,7 @@ func (s *Store) parse(files [][]byte) (*state, error) {
 		next.add(&cert)
 	}
 	next.config = &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS12, NextProtos: s.options.Protocols,
 		GetCertificate: next.certificate,
 	}
 	if name := s.options.ClientCAFile; name != "" {

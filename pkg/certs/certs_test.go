@@ -89,6 +89,10 @@ func TestProtocols(t *testing.T) {
 	f(tls.VersionTLS13, tls.VersionTLS13, []string{"http/1.1"}, "http/1.1")
 	f(tls.VersionTLS13, tls.VersionTLS13, nil, "")
 	f(tls.VersionTLS13, tls.VersionTLS13, []string{"acme-tls/1"}, "refused") // no ACME
+
+	addr = serve(t, open(t, certs.Options{Pairs: []certs.Pair{a.pair(t.TempDir(), "a", "a.test")}, Protocols: []string{"http/1.1"}}).ServerConfig())
+	f(tls.VersionTLS12, tls.VersionTLS13, []string{"h2", "http/1.1"}, "http/1.1")
+	f(tls.VersionTLS12, tls.VersionTLS13, []string{"h2"}, "refused")
 }
 
 func TestReload(t *testing.T) {

@@ -22,7 +22,16 @@ type ClusterService struct {
 	PollNext      int
 	Nodes         []string
 	RequestFinish int64
-	Detail        []lb.NodeStatus `json:"Detail,omitempty"` // with verbose=1
+	Detail        []ClusterNode `json:"Detail,omitempty"` // with verbose=1
+}
+
+// ClusterNode is one node in Cluster: what the balancer knows of it, and how the gateway speaks to it.
+type ClusterNode struct {
+	lb.NodeStatus
+	TLS  bool // the node publishes TLS, and is spoken to in no other way
+	Idle int  // connections to it that wait for a request
+	// IdleLimit is how long after its last answer began a connection to it is used again, as in "60s".
+	IdleLimit string
 }
 
 // ClusterGateway is what a gateway says of itself.
@@ -51,13 +60,29 @@ func (g *Gateway) Cluster(verbose bool) Cluster {
 				c.Nodes[i] = n.ID
 			}
 			if verbose {
-				c.Detail = s.Nodes
+				c.Detail = clusterNodes(pool, s.Nodes)
 			}
 			out.Services[name] = c
 		}
 	}
 	if verbose {
 		out.Gateway = g.clusterGateway()
+	}
+	return out
+}
+
+func clusterNodes(pool *lb.Pool, list []lb.NodeStatus) []ClusterNode {
+	upstreams := map[string]*upstream{}
+	for _, n := range pool.Nodes() {
+		upstreams[n.ID()] = n.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
+	}
+	out := make([]ClusterNode, len(list))
+	for i, s := range list {
+		out[i].NodeStatus = s
+		if u := upstreams[s.ID]; u != nil { // it may have left meanwhile
+			out[i].TLS, out[i].Idle = u.secure.Load() != nil, u.count()
+			out[i].IdleLimit = time.Duration(u.reuse.Load()).String()
+		}
 	}
 	return out
 }

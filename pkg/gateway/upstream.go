@@ -55,7 +55,7 @@ func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config, most time.Duratio
 		return
 	}
 	if n.TLS {
-		u.secure.Store(secureConfig(nodeTLS, u.addr))
+		u.secure.Store(n.ClientTLS(nodeTLS))
 	} else {
 		u.secure.Store(nil)
 	}

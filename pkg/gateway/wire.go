@@ -43,21 +43,6 @@ func (w *wire) quiet(nc net.Conn) bool {
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// secureConfig returns how to speak TLS with the node at addr: as nodeTLS says, checking the certificate
-// against the host of addr unless another name is given. Sessions are resumed.
-func secureConfig(nodeTLS *tls.Config, addr string) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if nodeTLS != nil {
-		c = nodeTLS.Clone()
-	}
-	if c.ServerName == "" {
-		c.ServerName, _, _ = net.SplitHostPort(addr) // the registry checked it
-	}
-	c.NextProtos = []string{"http/1.1"}
-	c.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	return c
-}
-
 // handshake puts TLS on a new connection.
 func (c *upstreamConn) handshake(ctx context.Context) error {
 	tcp, ok := c.nc.(*net.TCPConn)

@@ -42,6 +42,12 @@ type Config struct {
 	// Etcd is the rest of what is needed to talk to etcd.
 	Etcd Etcd `yaml:"etcd"`
 
+	// NodeTLS is how gateways and services speak to nodes that publish TLS, over HTTP and gRPC. CAFile is the
+	// authority of the nodes' certificates, the system's ones when it is empty; CertFile and KeyFile are shown to
+	// nodes that want a certificate; ServerName is the name in every node's certificate, the host of its
+	// published address when it is empty. There is no way not to check.
+	NodeTLS config.TLS `yaml:"nodeTLS"`
+
 	// ZipkinAddr is the URL spans are posted to, as in http://127.0.0.1:9411/api/v2/spans; "" is nowhere.
 	ZipkinAddr string `yaml:"zipkinAddr"`
 	// Zipkin holds the settings of tracing.
@@ -126,6 +132,9 @@ func (c Config) Validate() error {
 			complain("etcdAddr", "address %q: want host:port", addr)
 		}
 	}
+	if _, err := c.NodeClientTLS(); err != nil && c.NodeTLS.Validate() == nil { // that complains for itself
+		all = append(all, err)
+	}
 	if _, _, err := net.SplitHostPort(c.Etcd.Embedded.Addr); err != nil {
 		complain("etcd.embedded.addr", "address %q: want host:port", c.Etcd.Embedded.Addr)
 	}
@@ -188,6 +197,19 @@ func (c Config) EtcdConfig(addrs []string, log *slog.Logger) (etcd.Config, error
 		Project: c.ProjectName, Addrs: addrs, Username: c.Etcd.Username, Password: password,
 		TLS: secure, TTL: c.Etcd.TTL, Log: log,
 	}, nil
+}
+
+// NodeClientTLS returns how to speak to nodes that publish TLS, never nil. It reads the files. The error is a
+// *ConfigError.
+func (c Config) NodeClientTLS() (*tls.Config, error) {
+	if !c.NodeTLS.Enabled() {
+		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+	}
+	secure, err := c.NodeTLS.ClientConfig()
+	if err != nil {
+		return nil, &ConfigError{Key: "nodeTLS", Msg: err.Error()}
+	}
+	return secure, nil
 }
 
 // Reporter returns the reporter of spans, nil when they go nowhere.

@@ -68,15 +68,15 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := project.Healthcheck(context.Background(), port); err != nil {
+	if err := project.Healthcheck(context.Background(), port, nil); err != nil {
 		t.Errorf("Healthcheck() = %v", err)
 	}
 	status = http.StatusServiceUnavailable
-	if err := project.Healthcheck(context.Background(), port); err == nil {
+	if err := project.Healthcheck(context.Background(), port, nil); err == nil {
 		t.Error("Healthcheck() of a 503 = nil")
 	}
 	s.Close()
-	if err := project.Healthcheck(context.Background(), port); err == nil {
+	if err := project.Healthcheck(context.Background(), port, nil); err == nil {
 		t.Error("Healthcheck() of nobody = nil")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
@@ -45,6 +46,7 @@ type weighted struct {
 
 type subConn struct {
 	addr   string
+	name   string // that the node has to prove; "" is plain
 	weight int
 	sc     balancer.SubConn
 	state  connectivity.State
@@ -58,12 +60,16 @@ func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
 		if !ok {
 			weight = 1
 		}
+		name, _ := a.Attributes.Value(secureKey{}).(string)
 		seen[a.Addr] = true
 		if c := w.conns[a.Addr]; c != nil {
-			c.weight = weight
-			continue
+			if c.name == name {
+				c.weight = weight
+				continue
+			}
+			c.sc.Shutdown() // plain or TLS, it was the other one
 		}
-		if err := w.add(a.Addr, weight); err != nil {
+		if err := w.add(&subConn{addr: a.Addr, name: name, weight: weight, state: connectivity.Idle}); err != nil {
 			w.lastErr = err
 		}
 	}
@@ -77,16 +83,20 @@ func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
 	return nil
 }
 
-func (w *weighted) add(addr string, weight int) error {
-	c := &subConn{addr: addr, weight: weight, state: connectivity.Idle}
-	sc, err := w.cc.NewSubConn([]resolver.Address{{Addr: addr}}, balancer.NewSubConnOptions{ //nolint:staticcheck // one address each, as the deprecation asks
+func (w *weighted) add(c *subConn) error {
+	delete(w.conns, c.addr)
+	to := resolver.Address{Addr: c.addr}
+	if c.name != "" {
+		to.Attributes = attributes.New(secureKey{}, c.name)
+	}
+	sc, err := w.cc.NewSubConn([]resolver.Address{to}, balancer.NewSubConnOptions{ //nolint:staticcheck // one address each, as the deprecation asks
 		StateListener: func(s balancer.SubConnState) { w.changed(c, s) },
 	})
 	if err != nil {
-		return fmt.Errorf("connect %s: %w", addr, err)
+		return fmt.Errorf("connect %s: %w", c.addr, err)
 	}
 	c.sc = sc
-	w.conns[addr] = c
+	w.conns[c.addr] = c
 	sc.Connect()
 	return nil
 }

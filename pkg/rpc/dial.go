@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 
@@ -26,6 +26,7 @@ const DefaultTimeout = 10 * time.Second
 type Target struct {
 	Addr   string // host:port of the node's RPC listener
 	Weight int    // share of the calls relative to the others; below 1 is never chosen
+	TLS    bool   // the node speaks TLS, and is spoken to in no other way
 }
 
 // DialConfig says who is called and with what.
@@ -34,6 +35,10 @@ type DialConfig struct {
 	Keys    *auth.CallKeys // its Current key is sent; required
 	Tracer  *zipkin.Tracer // client spans; nil = none
 	Timeout time.Duration  // for unary calls without a deadline; 0 = DefaultTimeout
+	// TLS is how to speak to targets with TLS: authorities, a certificate to show, and the
+	// name to expect, the host of the target's address when it has none. nil = the
+	// system's authorities. It is not changed.
+	TLS *tls.Config
 }
 
 // Conn is a connection to all nodes of one service. It implements
@@ -61,11 +66,15 @@ func Dial(c DialConfig) (*Conn, error) {
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultTimeout
 	}
-	t := &targets{service: c.Service}
+	if c.TLS == nil {
+		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	creds := perNode{c.TLS}
+	t := &targets{service: c.Service, serverName: creds.serverName}
 	cc, err := grpc.NewClient(scheme+":///"+c.Service,
 		grpc.WithResolvers(t),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+balancerName+`":{}}]}`),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithPerRPCCredentials(callKey{c.Keys.Current()}),
 		grpc.WithNoProxy(), // nodes are never behind the machine's web proxy
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
@@ -139,7 +148,8 @@ const scheme = "goms"
 // targets is the resolver of one Conn: it hands the set it was last given to
 // the connection, each time the connection builds one (it forgets when idle).
 type targets struct {
-	service string
+	service    string
+	serverName func(addr string) string // what a node with TLS has to prove
 
 	mu  sync.Mutex // guards what follows
 	cc  resolver.ClientConn
@@ -152,7 +162,11 @@ func (t *targets) update(set []Target) {
 		if n.Weight < 1 {
 			continue
 		}
-		addrs = append(addrs, resolver.Address{Addr: n.Addr, Attributes: attributes.New(weightKey{}, n.Weight)})
+		a := attributes.New(weightKey{}, n.Weight)
+		if n.TLS {
+			a = a.WithValue(secureKey{}, t.serverName(n.Addr))
+		}
+		addrs = append(addrs, resolver.Address{Addr: n.Addr, Attributes: a})
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

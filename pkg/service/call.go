@@ -168,7 +168,7 @@ func (s *Service) newCall(ctx context.Context, service, action string, req *Requ
 	}
 	c := &call{
 		s: s, service: service, action: action, method: req.Method,
-		url: url.URL{Scheme: "http", Path: a.Path, RawQuery: req.Query.Encode()},
+		url: url.URL{Path: a.Path, RawQuery: req.Query.Encode()},
 	}
 	if err := c.setBody(req); err != nil {
 		return nil, err
@@ -271,7 +271,8 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 	defer node.End()
 
 	var w wire
-	answer, err := c.s.upstream.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, span))
+	link := node.Data.(*upstream).link.Load() //nolint:forcetypeassert // see newUpstream
+	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, link.scheme, span))
 	if err != nil {
 		span.Tag("error", reasonOf(ctx, err))
 		return nil, c.failed(ctx, node, &w, err), fmt.Errorf("node %s: %w", node.ID(), err)
@@ -288,9 +289,9 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 
 // request builds the request of one attempt. A Transport takes it as it is: no
 // redirects, no cookies, no proxy.
-func (c *call) request(ctx context.Context, node *lb.Node, span zipkin.Span) *http.Request {
+func (c *call) request(ctx context.Context, node *lb.Node, scheme string, span zipkin.Span) *http.Request {
 	u := c.url
-	u.Host = node.Addr()
+	u.Scheme, u.Host = scheme, node.Addr()
 	r := (&http.Request{
 		Method: c.method, URL: &u, Host: u.Host, Header: c.header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -3,11 +3,14 @@ package service
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/project"
+	"github.com/goms-io/goms/pkg/registry"
 )
 
 // The defaults of a node's addresses.
@@ -54,6 +57,10 @@ type NodeConfig struct {
 	Version    string `yaml:"version"`    // told to the registry
 	Zone       string `yaml:"zone"`       // told to the registry
 
+	// TLS makes both ports speak TLS and nothing else, and is published; without files
+	// they are plain.
+	TLS ServerTLS `yaml:"tls"`
+
 	// TrustedProxies are the addresses (IP or CIDR) whose X-Forwarded-For Gin's
 	// ClientIP believes. None by default: anybody can write that header.
 	TrustedProxies []string `yaml:"trustedProxies"`
@@ -73,6 +80,24 @@ type NodeConfig struct {
 	IdleTimeout       time.Duration `yaml:"idleTimeout"`
 }
 
+// ServerTLS is the certificate of a node. Changed files are taken up within seconds;
+// broken ones keep what was there. How to speak to other nodes is nodeTLS.
+type ServerTLS struct {
+	CertFile     string `yaml:"certFile"`     // PEM, the chain from leaf to root
+	KeyFile      string `yaml:"keyFile"`      // PEM
+	ClientCAFile string `yaml:"clientCAFile"` // gateways and services must show a certificate of one of these authorities; "" asks for none
+}
+
+func (t ServerTLS) enabled() bool { return t != ServerTLS{} }
+
+// options are for certs.Open. Towards nodes HTTP is HTTP/1.1; gRPC adds what it needs.
+func (t ServerTLS) options(log *slog.Logger) certs.Options {
+	return certs.Options{
+		Pairs:        []certs.Pair{{CertFile: t.CertFile, KeyFile: t.KeyFile}},
+		ClientCAFile: t.ClientCAFile, Protocols: []string{"http/1.1"}, Log: log,
+	}
+}
+
 // DefaultConfig returns the defaults. They lack the call-service key, without which
 // nothing runs.
 func DefaultConfig() Config {
@@ -89,7 +114,7 @@ func DefaultConfig() Config {
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       time.Minute,
 			WriteTimeout:      time.Minute,
-			IdleTimeout:       2 * time.Minute,
+			IdleTimeout:       registry.DefaultIdle,
 		},
 	}
 }
@@ -128,6 +153,11 @@ func (n NodeConfig) complain(complain func(key, format string, args ...any)) {
 	}
 	if n.Weight < 0 || n.Weight > 1000 {
 		complain("weight", "%d is not between 0 and 1000", n.Weight)
+	}
+	if n.TLS.enabled() {
+		if _, err := certs.Open(n.TLS.options(nil)); err != nil {
+			complain("tls", "%v", err)
+		}
 	}
 	for _, proxy := range n.TrustedProxies {
 		_, err := netip.ParsePrefix(proxy)

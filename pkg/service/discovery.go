@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,8 +19,11 @@ import (
 // discovery is what a node knows of the others: a pool of HTTP addresses for each
 // service, and the gRPC connections that were asked for.
 type discovery struct {
-	log  *slog.Logger
-	dial func(service string) (*rpc.Conn, error)
+	log     *slog.Logger
+	dial    func(service string) (*rpc.Conn, error)
+	nodeTLS *tls.Config
+
+	applying map[string]registry.Node // apply's own: the nodes of one service, by ID
 
 	pools atomic.Pointer[map[string]*lb.Pool] // swapped whole; pools stay
 	known chan struct{}                       // closed at the first snapshot
@@ -31,8 +35,8 @@ type discovery struct {
 	closed   bool
 }
 
-func newDiscovery(log *slog.Logger, dial func(string) (*rpc.Conn, error)) *discovery {
-	d := &discovery{log: log, dial: dial, known: make(chan struct{}), conns: map[string]*rpc.Conn{}}
+func newDiscovery(log *slog.Logger, nodeTLS *tls.Config, dial func(string) (*rpc.Conn, error)) *discovery {
+	d := &discovery{log: log, dial: dial, nodeTLS: nodeTLS, known: make(chan struct{}), conns: map[string]*rpc.Conn{}}
 	d.pools.Store(&map[string]*lb.Pool{})
 	return d
 }
@@ -62,23 +66,48 @@ func (d *discovery) tell(what string, nodes []registry.Node, self registry.Node)
 
 func (d *discovery) updatePools(s registry.Snapshot) {
 	old := *d.pools.Load()
-	services := map[string][]lb.Spec{}
+	services := map[string][]registry.Node{}
 	for name := range old {
 		services[name] = nil
 	}
 	for _, n := range s.Nodes {
-		services[n.Service] = append(services[n.Service],
-			lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining})
+		services[n.Service] = append(services[n.Service], n)
 	}
 	pools := maps.Clone(old)
-	for name, specs := range services {
+	for name, nodes := range services {
 		if pools[name] == nil {
-			pools[name] = lb.NewPool(name, lb.Options{})
+			pools[name] = lb.NewPool(name, lb.Options{NewData: d.newUpstream, DropData: dropUpstream})
 		}
-		pools[name].Update(specs)
+		d.updatePool(pools[name], nodes)
 	}
 	d.pools.Store(&pools)
 }
+
+func (d *discovery) updatePool(pool *lb.Pool, nodes []registry.Node) {
+	specs := make([]lb.Spec, len(nodes))
+	d.applying = make(map[string]registry.Node, len(nodes))
+	for i, n := range nodes {
+		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining}
+		d.applying[n.ID()] = n
+	}
+	for _, n := range pool.Nodes() {
+		if word, ok := d.applying[n.ID()]; ok {
+			n.Data.(*upstream).learn(word, d.nodeTLS) //nolint:forcetypeassert // see newUpstream
+		}
+	}
+	pool.Update(specs)
+	d.applying = nil
+}
+
+// newUpstream makes the upstream of a node that joins. It knows how to speak to it
+// before it is picked.
+func (d *discovery) newUpstream(n *lb.Node) any {
+	u := &upstream{}
+	u.learn(d.applying[n.ID()], d.nodeTLS)
+	return u
+}
+
+func dropUpstream(data any) { data.(*upstream).close() } //nolint:forcetypeassert // see newUpstream
 
 // swap keeps s and hands it to the gRPC connections. That is done under the lock so
 // that a connection made meanwhile is not left with an older set; it only passes
@@ -97,7 +126,7 @@ func (d *discovery) swap(s registry.Snapshot) (old registry.Snapshot, self regis
 func targets(nodes []registry.Node) []rpc.Target {
 	var live, draining []rpc.Target
 	for _, n := range nodes {
-		t := rpc.Target{Addr: n.RPCAddr, Weight: n.Weight}
+		t := rpc.Target{Addr: n.RPCAddr, Weight: n.Weight, TLS: n.TLS}
 		switch {
 		case n.Weight < 1:
 		case n.State == registry.Draining:
@@ -164,6 +193,11 @@ func (d *discovery) close() {
 	for _, c := range conns {
 		// Close fails only when called twice.
 		_ = c.Close()
+	}
+	for _, pool := range *d.pools.Load() {
+		for _, n := range pool.Nodes() {
+			dropUpstream(n.Data)
+		}
 	}
 }
 

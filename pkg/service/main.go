@@ -1,11 +1,14 @@
 package service
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -52,7 +55,11 @@ func Run(ctx context.Context, o Options, setup Setup) error {
 		return err
 	}
 	if check {
-		return project.Healthcheck(ctx, o.Config.Service.HTTPPort)
+		secure, err := healthTLS(*o.Config)
+		if err != nil {
+			return err
+		}
+		return project.Healthcheck(ctx, o.Config.Service.HTTPPort, secure)
 	}
 	if o.Log == nil {
 		level, err := o.Config.Level()
@@ -76,6 +83,35 @@ func Run(ctx context.Context, o Options, setup Setup) error {
 		}
 	}
 	return s.Run(ctx)
+}
+
+// healthTLS is how the node on this host is asked whether it lives; nil is plain. The
+// certificate to expect is its own, signed by the authority of all nodes or, where that
+// is not named, known by its file.
+func healthTLS(c Config) (*tls.Config, error) {
+	own := c.Service.TLS
+	if !own.enabled() {
+		return nil, nil
+	}
+	t := config.TLS{CAFile: cmp.Or(c.NodeTLS.CAFile, own.CertFile), CertFile: own.CertFile, KeyFile: own.KeyFile}
+	secure, err := t.ClientConfig()
+	if err != nil {
+		return nil, &project.ConfigError{Key: "service.tls", Msg: err.Error()}
+	}
+	switch leaf := secure.Certificates[0].Leaf; {
+	case len(leaf.DNSNames) > 0:
+		secure.ServerName = strings.Replace(leaf.DNSNames[0], "*", "any", 1)
+	case len(leaf.IPAddresses) > 0:
+		secure.ServerName = leaf.IPAddresses[0].String()
+	default:
+		return nil, &project.ConfigError{Key: "service.tls", Msg: fmt.Sprintf("certFile %q: the certificate names neither a host nor an address", own.CertFile)}
+	}
+	if c.NodeTLS.CertFile != "" { // what is shown to other nodes serves here too
+		if secure.Certificates[0], err = tls.LoadX509KeyPair(c.NodeTLS.CertFile, c.NodeTLS.KeyFile); err != nil {
+			return nil, &project.ConfigError{Key: "nodeTLS", Msg: err.Error()}
+		}
+	}
+	return secure, nil
 }
 
 // parsed reads flags, file and environment into o.Config and o.Name.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,10 +61,13 @@ func (s *Service) run(ctx context.Context, reg Registry) error {
 	defer context.AfterFunc(broken, cancel)()
 
 	server := s.newServer()
-	g.Go(func() error { return unless(http.ErrServerClosed, server.Serve(s.http), "serve http") })
+	g.Go(func() error { return unless(http.ErrServerClosed, server.Serve(s.secured(s.http)), "serve http") })
 	g.Go(func() error { return unless(grpc.ErrServerStopped, s.rpc.Serve(s.grpc), "serve rpc") })
 	g.Go(func() error { return unlessDone(life, reg.Run(life), "run registry") })
 	g.Go(func() error { return unlessDone(life, reg.Watch(life, s.nodes.apply), "watch registry") })
+	if s.certs != nil {
+		g.Go(func() error { return unlessDone(life, s.certs.Run(life), "follow certificates") })
+	}
 	if s.reporter != nil {
 		g.Go(func() error { return unlessDone(life, s.reporter.Run(life), "report spans") })
 	}
@@ -138,7 +142,25 @@ func (s *Service) node(httpPort, rpcPort int) registry.Node {
 		RPCAddr:  net.JoinHostPort(s.host, strconv.Itoa(rpcPort)),
 		HTTPAddr: net.JoinHostPort(s.host, strconv.Itoa(httpPort)),
 		Weight:   c.Weight, Version: c.Version, Zone: c.Zone, State: registry.Up,
+		TLS: c.TLS.enabled(), Idle: published(c.IdleTimeout),
 	}
+}
+
+// published is an idle limit as the registry tells it: 0 for the one that everybody
+// knows, else in whole milliseconds and not above what can be said.
+func published(idle time.Duration) time.Duration {
+	if idle == registry.DefaultIdle {
+		return 0
+	}
+	return min(max(idle.Truncate(time.Millisecond), time.Millisecond), registry.MaxIdle)
+}
+
+// secured puts TLS on a listener if the node has certificates.
+func (s *Service) secured(l net.Listener) net.Listener {
+	if s.certs == nil {
+		return l
+	}
+	return tls.NewListener(l, s.certs.ServerConfig())
 }
 
 // newServer returns the HTTP server. It has no ReadTimeout: that would cut, or
@@ -242,7 +264,6 @@ func (s *Service) closeAll() {
 		f()
 	}
 	s.nodes.close()
-	s.upstream.CloseIdleConnections()
 	s.rpc.Stop()
 	if s.reporter != nil {
 		// Run has flushed it; a second word about it is not needed.

@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -35,9 +34,11 @@ import (
 	"github.com/openzipkin/zipkin-go"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/rpc"
@@ -63,7 +64,7 @@ type Service struct {
 	rpc      *grpc.Server
 	health   *health.Server
 	nodes    *discovery
-	upstream *http.Transport
+	certs    *certs.Store // nil without TLS
 
 	running   atomic.Bool
 	published atomic.Bool
@@ -97,8 +98,8 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		name: o.Name, config: c, log: o.Log, keys: keys, registry: o.Registry,
-		metrics: newMetrics(), upstream: newUpstream(c.Service.IdleTimeout),
-		ready: make(chan struct{}), draining: make(chan struct{}),
+		metrics: newMetrics(),
+		ready:   make(chan struct{}), draining: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -112,10 +113,21 @@ func New(o Options) (*Service, error) {
 	if err := s.traced(); err != nil {
 		return nil, err
 	}
-	s.nodes = newDiscovery(s.log, func(service string) (*rpc.Conn, error) {
-		return rpc.Dial(rpc.DialConfig{Service: service, Keys: keys, Tracer: s.tracer})
+	nodeTLS, err := c.NodeClientTLS()
+	if err != nil {
+		return nil, err
+	}
+	s.nodes = newDiscovery(s.log, nodeTLS, func(service string) (*rpc.Conn, error) {
+		return rpc.Dial(rpc.DialConfig{Service: service, Keys: keys, Tracer: s.tracer, TLS: nodeTLS})
 	})
-	s.rpc, s.health = rpc.NewServerHealth(keys, s.tracer, s.log)
+	var secure []grpc.ServerOption
+	if c.Service.TLS.enabled() {
+		if s.certs, err = certs.Open(c.Service.TLS.options(s.log)); err != nil {
+			return nil, &project.ConfigError{Key: "service.tls", Msg: err.Error()}
+		}
+		secure = append(secure, grpc.Creds(credentials.NewTLS(s.certs.ServerConfig())))
+	}
+	s.rpc, s.health = rpc.NewServerHealth(keys, s.tracer, s.log, secure...)
 	if s.Engine, err = newEngine(c.Service.TrustedProxies); err != nil {
 		return nil, err
 	}

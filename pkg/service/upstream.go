@@ -3,6 +3,8 @@ package service
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"fmt"
 	"io"
 	"iter"
 	"net"
@@ -10,18 +12,54 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/goms-io/goms/pkg/registry"
 )
 
 const (
 	dialTimeout = time.Second
 	idlePerNode = 64
+	idleAtMost  = time.Minute // of a connection to a node that allows more
 )
 
-// newUpstream returns the Transport of Call. It uses no proxy, asks for no
-// compression, and drops an idle connection well before a node (whose limit is
-// nodeIdle) does.
-func newUpstream(nodeIdle time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+// upstream is how Call speaks to one node. It may change when the node comes back at
+// the same address as another.
+type upstream struct{ link atomic.Pointer[link] }
+
+// link is one way to speak to a node.
+type link struct {
+	scheme    string // http or https: a node that publishes TLS is not spoken to plain
+	transport *http.Transport
+}
+
+// learn takes in what the node says of itself.
+func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
+	idle, scheme := min(idleAtMost, n.Reusable()), "http"
+	if n.TLS {
+		scheme = "https"
+	}
+	old := u.link.Load()
+	if old != nil && old.scheme == scheme && old.transport.IdleConnTimeout == idle {
+		return
+	}
+	u.link.Store(&link{scheme, newTransport(n, idle, nodeTLS)})
+	if old != nil {
+		old.transport.CloseIdleConnections()
+	}
+}
+
+// close closes what is idle; what is in use is closed when it has ended.
+func (u *upstream) close() { u.link.Load().transport.CloseIdleConnections() }
+
+// newTransport returns the Transport for one node. It uses no proxy, asks for no
+// compression, and drops an idle connection before the node does. The kernel finds out,
+// after some seconds of silence, that a node's host has vanished.
+func newTransport(n registry.Node, idle time.Duration, nodeTLS *tls.Config) *http.Transport {
+	dialer := &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: time.Second, Count: 3},
+	}
+	secure := n.ClientTLS(nodeTLS)
 	return &http.Transport{
 		Proxy: nil,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -31,13 +69,34 @@ func newUpstream(nodeIdle time.Duration) *http.Transport {
 			}
 			return conn, nil
 		},
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			conn, err := dialTLS(ctx, dialer, network, addr, secure)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			return conn, nil
+		},
 		DisableCompression:     true,
-		MaxIdleConns:           1024,
 		MaxIdleConnsPerHost:    idlePerNode,
-		IdleConnTimeout:        nodeIdle / 2,
+		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ExpectContinueTimeout:  time.Second,
 	}
+}
+
+func dialTLS(ctx context.Context, dialer *net.Dialer, network, addr string, secure *tls.Config) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := tls.Client(conn, secure)
+	if err := c.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("make TLS connection to %s, expected to be %q: %w", addr, secure.ServerName, err)
+	}
+	return c, nil
 }
 
 // dialError is a connection that was not made: nothing reached the node.
