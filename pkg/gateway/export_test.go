@@ -1,8 +1,13 @@
 package gateway
 
 import (
+	"context"
+	"crypto/tls"
+	"net"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/pkg/registry"
 )
 
 // PanicAt makes requests for path panic.
@@ -32,3 +37,23 @@ func RateWindow(t testing.TB, d time.Duration) {
 
 // ProxyHeader is proxyHeader.
 var ProxyHeader = proxyHeader
+
+// NodeConn is a connection to a node, as the gateway keeps it.
+type NodeConn struct{ c *upstreamConn }
+
+// DialNode connects to a node that publishes TLS.
+func DialNode(n registry.Node, nodeTLS *tls.Config) (NodeConn, error) {
+	u := &upstream{addr: n.HTTPAddr}
+	u.learn(n, nodeTLS, time.Minute)
+	c, err := u.dial(context.Background(), 5*time.Second)
+	return NodeConn{c}, err
+}
+
+// Quiet is what decides whether an idle connection is used.
+func (n NodeConn) Quiet() bool { return n.c.quiet() }
+
+// Waiting reports whether the socket has something to read.
+func (n NodeConn) Waiting() bool { return n.c.probe.readable() }
+
+// Conn is the connection itself.
+func (n NodeConn) Conn() net.Conn { return n.c.nc }

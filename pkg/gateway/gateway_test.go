@@ -52,6 +52,12 @@ func start(t testing.TB, change func(*gateway.Settings), nodes ...string) *bench
 // startWith is start with a log.
 func startWith(t testing.TB, log *slog.Logger, change func(*gateway.Settings), nodes ...string) *bench {
 	t.Helper()
+	return startConfig(t, func(c *gateway.Config) { c.Log = log }, change, nodes...)
+}
+
+// startConfig is start with anything else that a gateway is made of.
+func startConfig(t testing.TB, configure func(*gateway.Config), change func(*gateway.Settings), nodes ...string) *bench {
+	t.Helper()
 	settings := gateway.DefaultSettings()
 	settings.DrainDelay = 0
 	settings.DrainTimeout = 2 * time.Second
@@ -69,7 +75,9 @@ func startWith(t testing.TB, log *slog.Logger, change func(*gateway.Settings), n
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := gateway.New(gateway.Config{Routes: routes, Keys: keys, Settings: settings, Log: log})
+	config := gateway.Config{Routes: routes, Keys: keys, Settings: settings}
+	configure(&config)
+	g, err := gateway.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
