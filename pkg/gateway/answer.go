@@ -66,7 +66,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		case interim == maxInterim:
 			return againNever, &failure{ReasonBadAnswer, errInterim}
 		}
-		if x.req.Minor == 1 && (x.res.Status != 100 || x.req.Expect) {
+		if x.req.Minor == 1 { // RFC 9110 section 15.2
 			if _, err := c.nc.Write(x.appendAnswer(x.out[:0], head)); err != nil {
 				return againNever, &failure{ReasonClientGone, err}
 			}

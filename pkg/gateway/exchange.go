@@ -25,25 +25,26 @@ type exchange struct {
 	res     http1.Response
 	resScan http1.Scanner
 
-	start   time.Time
-	rule    *route.Rule
-	stats   *routeStats
-	pool    *lb.Pool
-	client  netip.Addr // as far as trusted proxies say; invalid when unknown
-	trusted bool       // the peer is a trusted proxy
-	kept    []span     // the parts of the head that nodes see
-	xff     [][]byte   // X-Forwarded-For lines, when a trusted proxy sent them
-	fwd     bool       // the head holds X-Forwarded-For, from whoever
-	proto   []byte
-	host    []byte
-	id      []byte // request id
-	idBuf   [64]byte
-	path    []byte // the canonical path
-	pathBuf []byte
-	carrier trace.Carrier
-	trace   trace.Context
-	upgrade bool // the client asks for an upgrade that may be passed on
-	head    bool // a HEAD request: the answer has no body
+	start    time.Time
+	rule     *route.Rule
+	stats    *routeStats
+	pool     *lb.Pool
+	client   netip.Addr // as far as trusted proxies say; invalid when unknown
+	trusted  bool       // the peer is a trusted proxy
+	kept     []span     // the parts of the head that nodes see
+	xff      [][]byte   // X-Forwarded-For lines, when a trusted proxy sent them
+	fwd      bool       // the head holds X-Forwarded-For, from whoever
+	proto    []byte
+	host     []byte
+	id       []byte // request id
+	idBuf    [64]byte
+	path     []byte // the canonical path
+	pathBuf  []byte
+	carrier  trace.Carrier
+	trace    trace.Context
+	forwards int64 // how many more may pass the request on; unlimited
+	upgrade  bool  // the client asks for an upgrade that may be passed on
+	head     bool  // a HEAD request: the answer has no body
 
 	up   body // the request's body
 	down body // the answer's body
@@ -91,7 +92,7 @@ func (x *exchange) reset() {
 	x.kept, x.xff, x.proto, x.host, x.id, x.path = x.kept[:0], x.xff[:0], nil, nil, appendRequestID(x.idBuf[:0]), nil
 	x.carrier.Reset()
 	x.trace = trace.Context{}
-	x.upgrade, x.head, x.extended = false, false, nil
+	x.upgrade, x.head, x.extended, x.forwards = false, false, nil, unlimited
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
 	x.asked, x.rpcAsked, x.attemptLimit, x.named = noTimeout, noTimeout, 0, false
@@ -137,6 +138,9 @@ func (x *exchange) begin(head []byte) *local {
 
 // match finds what the request is for: an endpoint of the gateway itself, or a route and its pool.
 func (x *exchange) match() *local {
+	if x.wholeServer() {
+		return x.options(forwarded)
+	}
 	g := x.gw
 	path, err := route.Canonical(x.pathBuf[:0], x.req.Path)
 	if err != nil {
@@ -153,6 +157,9 @@ func (x *exchange) match() *local {
 	x.rule, x.stats = rule, table.stats[rule]
 	if err != nil {
 		return x.refuse(err)
+	}
+	if x.forwards == 0 {
+		return x.options(rule.Allow())
 	}
 	limit := int64(g.set.MaxBody)
 	if rule.MaxBody > 0 {

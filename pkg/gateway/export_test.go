@@ -10,8 +10,10 @@ import (
 	"github.com/goms-io/goms/pkg/registry"
 )
 
-// PanicAt makes requests for path panic.
+// PanicAt makes requests for path panic, on connections that are accepted from now on.
 func (g *Gateway) PanicAt(path string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.endpoints[path] = func(*exchange) *local { panic("for the test") }
 }
 

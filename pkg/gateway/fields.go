@@ -21,6 +21,7 @@ const (
 	ownRequestID         // X-Request-Id
 	ownTrace             // B3 and W3C trace context
 	ownVia               // kept, and added to
+	ownForwards          // Max-Forwards
 	ownHere              // for this hop, though not named so: proxy credentials, HTTP2-Settings. They go no further
 	ownGoms              // Goms-*: what gateways and nodes tell one another
 	ownTimeout           // X-Request-Timeout-Ms: how long the request may take
@@ -55,6 +56,10 @@ func ownedField(name []byte) owned {
 	case 'h':
 		if http1.EqualAlias(name, "http2-settings") {
 			return ownHere
+		}
+	case 'm':
+		if http1.EqualFold(name, "max-forwards") {
+			return ownForwards
 		}
 	case 'p':
 		if http1.EqualAlias(name, "proxy-authorization") || http1.EqualAlias(name, "proxy-authenticate") {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"strconv"
+
 	"github.com/goms-io/goms/pkg/http1"
 	"github.com/goms-io/goms/pkg/trace"
 )
@@ -33,6 +35,11 @@ func (x *exchange) appendRequest(dst, head []byte, ctx trace.Context, addr strin
 		dst = append(dst, "\r\n"...)
 	case x.req.TETrailers:
 		dst = append(dst, "Connection: TE\r\nTE: trailers\r\n"...)
+	}
+	if x.forwards != unlimited {
+		dst = append(dst, "Max-Forwards: "...)
+		dst = strconv.AppendInt(dst, x.forwards-1, 10)
+		dst = append(dst, "\r\n"...)
 	}
 	if x.req.Chunked {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
@@ -94,7 +101,17 @@ func (x *exchange) appendAnswer(dst, head []byte) []byte {
 	if x.down.rechunk || x.head && x.res.Chunked && x.req.Minor == 1 {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
+	upgrade := x.upgradeRequired()
+	if upgrade {
+		dst = append(dst, "Upgrade: "...)
+		dst = append(dst, x.res.Upgrade...)
+		dst = append(dst, "\r\n"...)
+	}
 	switch {
+	case x.close && upgrade:
+		dst = append(dst, "Connection: close, Upgrade\r\n"...)
+	case upgrade:
+		dst = append(dst, "Connection: Upgrade\r\n"...)
 	case x.close:
 		dst = append(dst, "Connection: close\r\n"...)
 	case x.req.Minor == 0:
@@ -108,7 +125,7 @@ func (x *exchange) appendKept(dst, head []byte) []byte {
 	from, to := 0, 0 // the run of lines that touch
 	for i := range x.res.Fields {
 		f := &x.res.Fields[i]
-		if f.Kind.HopByHop() || f.Nominated || f.Kind == http1.KindOther && ownedSecret(f.Name) {
+		if f.Kind.HopByHop() || f.Nominated || x.meaningless(f) || f.Kind == http1.KindOther && ownedSecret(f.Name) {
 			continue
 		}
 		if f.Start != to {

@@ -7,9 +7,6 @@ import (
 	"github.com/goms-io/goms/pkg/route"
 )
 
-// errConnect refuses CONNECT: this is a gateway, no forward proxy.
-var errConnect = &route.MethodError{Allow: "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"}
-
 // local is an answer that the gateway gives itself.
 type local struct {
 	status      int

@@ -22,7 +22,7 @@ func (x *exchange) sift() error {
 		case http1.KindHost:
 			keep = !absolute
 		case http1.KindExpect:
-			keep = x.req.HasBody()
+			keep = x.req.Expect && x.req.HasBody() // from HTTP/1.0 it means nothing (RFC 9110 section 10.1.1)
 		case http1.KindOther:
 			if o := ownedField(f.Name); o != ownNone {
 				var err error
@@ -78,6 +78,8 @@ func (x *exchange) siftOwned(f *http1.Field, o owned) (keep bool, err error) {
 			return false, &failure{reason: ReasonLoop}
 		}
 		return true, nil
+	case ownForwards:
+		return x.siftForwards(f.Value)
 	case ownTrace:
 		x.carrier.Header(f.Name, f.Value)
 		return false, nil
