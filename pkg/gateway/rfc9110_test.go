@@ -8,7 +8,9 @@ import (
 // TestRFC9110 holds the gateway against the semantics of HTTP, as far as they concern one that passes messages on.
 func TestRFC9110(t *testing.T) {
 	ok := []string{"GET /login HTTP/1.1\r\n"}
-	options := func(target, lines string) string { return "OPTIONS " + target + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" }
+	options := func(target, lines string) string {
+		return "OPTIONS " + target + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n"
+	}
 	const good = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	runRFC(t, []rfcCase{
 		// 5: fields.

@@ -8,7 +8,9 @@ import (
 // The request that most cases are made of.
 const rfcPath = "/api/user/login"
 
-func rfcGet(lines string) string { return "GET " + rfcPath + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" }
+func rfcGet(lines string) string {
+	return "GET " + rfcPath + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n"
+}
 
 func rfcPost(lines, body string) string {
 	return "POST " + rfcPath + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + body
