@@ -1,0 +1,216 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/goms-io/goms/pkg/gateway"
+)
+
+// serve serves b on one more listener and returns its address.
+func (b *bench) serve(l gateway.Listener) string {
+	b.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	l.Listener = ln
+	served := make(chan error, 1)
+	go func() { served <- b.g.Serve(l) }()
+	b.t.Cleanup(func() {
+		b.g.Shutdown(context.Background())
+		if err := <-served; err != nil {
+			b.t.Errorf("Serve() = %v", err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+// priorKnowledge is a client that speaks HTTP/2 without TLS.
+func priorKnowledge(t testing.TB) *http.Client {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: p}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+// talk sends text to addr and returns what comes back until the end.
+func talk(t testing.TB, addr, text string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, text)
+	all, _ := io.ReadAll(c)
+	return string(all)
+}
+
+func TestH2C(t *testing.T) {
+	addr := node(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %d", r.Method, r.Header.Get("X-Forwarded-Proto"), len(body))
+	})
+	b := start(t, nil, addr)
+	h2c := b.serve(gateway.Listener{H2C: true})
+	c := priorKnowledge(t)
+	for i := range 3 {
+		res, err := c.Post("http://"+h2c+"/api/user/login", "text/plain", bytes.NewReader(make([]byte, i<<16)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if want := fmt.Sprintf("POST http %d", i<<16); err != nil || res.ProtoMajor != 2 || string(body) != want {
+			t.Errorf("over %s: %q %v, want %q over HTTP/2", res.Proto, body, err, want)
+		}
+	}
+	if got := talk(t, h2c, "POST /api/user/login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("HTTP/1.1 on the same port = %q", got)
+	}
+	if res, err := priorKnowledge(t).Get("http://" + b.addr + "/api/user/login"); err == nil {
+		res.Body.Close()
+		t.Errorf("HTTP/2 where it is not enabled = %s %s", res.Proto, res.Status)
+	}
+}
+
+// TestH2CPrefaceInPieces sends byte by byte what is HTTP/2, what only begins so, and what never does.
+func TestH2CPrefaceInPieces(t *testing.T) {
+	b := start(t, nil, node(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.Header.Get("X-Forwarded-Proto"))
+	}))
+	h2c := b.serve(gateway.Listener{H2C: true})
+	pieces := func(text string) net.Conn {
+		c, err := net.Dial("tcp", h2c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		for i := range len(text) { // Nagle is off: each byte is a segment
+			io.WriteString(c, text[i:i+1])
+		}
+		return c
+	}
+	c := pieces(http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	f.WriteSettings()
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/api/user/login"}} {
+		enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+	}
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	status, body := "", ""
+	for body == "" {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			status = frame.PseudoValue("status")
+		case *http2.DataFrame:
+			body = string(frame.Data())
+		}
+	}
+	if status != "200" || body != "http" { // :scheme is what the client says
+		t.Errorf("answer = %s %q, want 200 and X-Forwarded-Proto: http", status, body)
+	}
+	for text, want := range map[string]string{
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\rX":                                      "HTTP/1.1 505 ",
+		"PRI * HTTP/1.1\r\n\r\n":                                               "HTTP/1.1 400 ",
+		"PUT /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n": "HTTP/1.1 200 ",
+		"PROPFIND / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":          "HTTP/1.1 404 ",
+	} {
+		c := pieces(text)
+		if all, _ := io.ReadAll(c); !strings.HasPrefix(string(all), want) {
+			t.Errorf("%q = %.60q, want %s", text, all, want)
+		}
+	}
+}
+
+// TestH2CHeadTimeout holds for a connection of which nobody knows yet what it will be, and of one that has sent
+// the preface and nothing else.
+func TestH2CHeadTimeout(t *testing.T) {
+	b := start(t, func(s *gateway.Settings) { s.HeadTimeout, s.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond })
+	h2c := b.serve(gateway.Listener{H2C: true})
+	for i := range len(http2.ClientPreface) {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			got := talk(t, h2c, http2.ClientPreface[:i])
+			if i > 0 != strings.HasPrefix(got, "HTTP/1.1 408 ") {
+				t.Errorf("%d bytes of the preface = %q", i, got)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("%d bytes of the preface held a connection for %v", i, took)
+			}
+		})
+	}
+	t.Run("whole", func(t *testing.T) {
+		t.Parallel()
+		talk(t, h2c, http2.ClientPreface) // ends
+	})
+	t.Run("drip", func(t *testing.T) {
+		t.Parallel()
+		c, err := net.Dial("tcp", h2c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		go func() {
+			for i := range len(http2.ClientPreface) - 1 {
+				if _, err := io.WriteString(c, http2.ClientPreface[i:i+1]); err != nil {
+					return
+				}
+				time.Sleep(100 * time.Millisecond) // the time of a drip
+			}
+		}()
+		if all, err := io.ReadAll(bufio.NewReader(c)); err != nil && strings.Contains(err.Error(), "timeout") {
+			t.Errorf("a preface that drips is still waited for: %q", all)
+		}
+	})
+}
+
+// TestUpgradeToH2CIsNeverHonoured where HTTP/2 is enabled, and where it is not.
+func TestUpgradeToH2CIsNeverHonoured(t *testing.T) {
+	var upgrades atomic.Int64
+	b := start(t, nil, node(t, func(_ http.ResponseWriter, r *http.Request) {
+		if len(r.Header["Upgrade"])+len(r.Header["Http2-Settings"]) > 0 {
+			upgrades.Add(1)
+		}
+	}))
+	for _, addr := range []string{b.addr, b.serve(gateway.Listener{H2C: true})} {
+		got := talk(t, addr, "GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"+
+			"GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if strings.Count(got, "HTTP/1.1 200 ") != 2 || strings.Contains(got, " 101 ") || strings.Contains(strings.ToLower(got), "upgrade") {
+			t.Errorf("Upgrade: h2c = %q, want two answers of HTTP/1.1", got)
+		}
+		// A client that takes the switch for granted is refused.
+		got = talk(t, addr, "GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"+http2.ClientPreface)
+		if strings.Count(got, "HTTP/1.1 200 ") != 1 || strings.Count(got, "HTTP/1.1 505 ") != 1 {
+			t.Errorf("the preface behind a request = %q, want 200 and 505", got)
+		}
+	}
+	if n := upgrades.Load(); n != 0 {
+		t.Errorf("%d requests to upgrade reached the node", n)
+	}
+}
