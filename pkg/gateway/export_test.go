@@ -59,3 +59,31 @@ func (n NodeConn) Waiting() bool { return n.c.probe.readable() }
 
 // Conn is the connection itself.
 func (n NodeConn) Conn() net.Conn { return n.c.nc }
+
+// Leaving reports whether a WebSocket has been asked to end.
+func (g *Gateway) Leaving() bool {
+	for _, c := range g.snapshotConns(nil) {
+		if ws := c.ws.Load(); ws != nil && ws.leaving.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// Frames follows the frames of a client, or of a node.
+type Frames struct{ f frames }
+
+// FramesOf returns one that has seen nothing.
+func FramesOf(client bool) *Frames { return &Frames{frames{masked: client}} }
+
+// Next is next; Between, Ended and Broken tell the state.
+func (f *Frames) Next(b []byte) int { return f.f.next(b) }
+
+// Between is between.
+func (f *Frames) Between() bool { return f.f.between() }
+
+// Ended is ended.
+func (f *Frames) Ended() bool { return f.f.ended }
+
+// Broken is broken.
+func (f *Frames) Broken() bool { return f.f.broken }

@@ -47,20 +47,6 @@ func priorKnowledge(t testing.TB) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }
 
-// talk sends text to addr and returns what comes back until the end.
-func talk(t testing.TB, addr, text string) string {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	io.WriteString(c, text)
-	all, _ := io.ReadAll(c)
-	return string(all)
-}
-
 func TestH2C(t *testing.T) {
 	addr := node(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

@@ -181,6 +181,7 @@ func TestProxyProtocolPeer(t *testing.T) {
 	f("PROXY TCP4 203.0.114.7 10.0.0.1 1 2\r\n", cluster, "HTTP/1.1 403 ")
 }
 
+// talk sends text to addr, which may be the path of a Unix socket, and returns what comes back until the end.
 func talk(t testing.TB, addr, text string) string {
 	t.Helper()
 	network := "tcp"
