@@ -17,6 +17,11 @@ type answer struct {
 	timeout  time.Duration // for one pause of the peer
 	status   int           // 0 until the head is written
 	hijacked bool
+
+	known  bool   // the caller holds the call-service key, so it is told how the node is
+	others int64  // requests besides this one
+	proof  string // that the request was refused before its handler; "" when it was not
+	left   func() // is called when the head leaves; nil when nobody wants to know
 }
 
 // deadliner is the part of net/http's connections that sets deadlines. Other
@@ -61,13 +66,21 @@ func (a *answer) rollEnd(discard time.Duration) {
 
 // WriteHeader sends the head.
 func (a *answer) WriteHeader(status int) {
+	a.speak()
 	if a.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.status = status
+		a.begun()
 		if a.leaving() && status != http.StatusSwitchingProtocols {
 			a.Header().Set("Connection", "close")
 		}
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) begun() {
+	if a.left != nil {
+		a.left()
+	}
 }
 
 // Write sends a part of the body.
@@ -99,6 +112,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := h.Hijack()
 	if err == nil {
 		a.hijacked = true
+		a.begun()
 	}
 	return conn, rw, err
 }

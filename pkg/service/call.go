@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -32,6 +33,8 @@ const (
 	MaxAnswer = 10 << 20
 
 	maxAttempts   = 3
+	retryPercent  = 20          // of the calls of a service that may be tried again, and
+	retryFloor    = 3           // a second besides; see lb.Budget
 	maxErrorBody  = 64 << 10    // of an answer kept in a StatusError
 	firstSnapshot = time.Second // a call waits for the registry's first word
 )
@@ -112,15 +115,22 @@ func (r *Response) Decode(v any) error {
 // gives the action, with the call-service key and the trace of ctx (a *gin.Context
 // will do). Without a deadline in ctx it takes 10 s at most.
 //
-// It tries another node when a connection could not be made, or when a reused
-// connection closed before a byte of the answer and the method is idempotent; so
-// nothing is done twice that must not be.
+// It tries another node when a connection could not be made; when the node proves that
+// it refused the request before its handler, as nodes do that are leaving or have too
+// many; and when the connection closed before a byte of the answer and the method is
+// idempotent. So nothing is done twice that must not be. What is tried again is at most
+// a fifth of the calls of a service, and three a second besides.
+//
+// The node is told how much time is left, and its handler's context ends with it.
 //
 // Errors are ErrNoService, ErrNoAction, ErrNoNode, ErrTooLarge, *StatusError for an
 // answer of 400 and above, the context's, or the network's, wrapped.
 func (s *Service) Call(ctx context.Context, service, action string, req *Request) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.callTimeout(ctx))
 	defer cancel()
+	if err := ctx.Err(); err != nil { // nobody waits for an answer
+		return nil, fmt.Errorf("call %s/%s: %w", service, action, err)
+	}
 	c, err := s.newCall(ctx, service, action, req)
 	if err != nil {
 		return nil, fmt.Errorf("call %s/%s: %w", service, action, err)
@@ -148,6 +158,7 @@ type call struct {
 	s               *Service
 	service, action string
 	pool            *lb.Pool
+	budget          *lb.Budget
 	method          string
 	url             url.URL
 	header          http.Header
@@ -167,7 +178,7 @@ func (s *Service) newCall(ctx context.Context, service, action string, req *Requ
 		req = &Request{}
 	}
 	c := &call{
-		s: s, service: service, action: action, method: req.Method,
+		s: s, service: service, action: action, method: req.Method, budget: s.nodes.budget(service),
 		url: url.URL{Path: a.Path, RawQuery: req.Query.Encode()},
 	}
 	if err := c.setBody(req); err != nil {
@@ -220,7 +231,7 @@ func (c *call) setHeader(ctx context.Context, req *Request) {
 	}
 	for _, name := range [...]string{
 		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer",
-		"Transfer-Encoding", "Upgrade", "Content-Length", "Host",
+		"Transfer-Encoding", "Upgrade", "Content-Length", "Host", timeoutHeader,
 	} {
 		c.header.Del(name)
 	}
@@ -237,28 +248,43 @@ func (c *call) setHeader(ctx context.Context, req *Request) {
 	}
 }
 
+// again says whether a call may go to another node.
+type again int
+
+const (
+	againNever again = iota
+	againFree        // no node has worked for it
+	againCosts       // one has, if only to refuse it
+)
+
 // run tries nodes until one answers or there is no point.
 func (c *call) run(ctx context.Context) (*Response, error) {
 	var tried []*lb.Node
-	var last error
-	for attempt := 1; ; attempt++ {
+	var last error = ErrNoNode
+	how := againFree
+	c.pool.Refresh()
+	c.budget.Request(now())
+	for {
 		node := c.pool.Pick(tried)
-		if node == nil {
-			if last == nil {
-				last = ErrNoNode
-			}
+		if node == nil || how == againCosts && !c.budget.Retry(now(), retryPercent, retryFloor) {
 			return nil, last
 		}
-		resp, retry, err := c.try(ctx, node, attempt)
-		if err == nil || !retry || attempt == maxAttempts || ctx.Err() != nil {
-			return resp, err
+		tried = append(tried, node)
+		var resp *Response
+		resp, how, last = c.try(ctx, node, len(tried))
+		if last == nil || how == againNever || len(tried) == maxAttempts || ctx.Err() != nil {
+			return resp, last
 		}
-		tried, last = append(tried, node), err
 	}
 }
 
-// try is one attempt, and its span. It reports whether another node may be tried.
-func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Response, retry bool, err error) {
+var clockStart = time.Now()
+
+// now is the time for budgets, on a clock that does not go back.
+func now() int64 { return int64(time.Since(clockStart)) }
+
+// try is one attempt, and its span. It says whether another node may be tried.
+func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Response, how again, err error) {
 	span, ctx := c.s.tracer.StartSpanFromContext(ctx, methodName(c.method)+" "+c.url.Path, zipkin.Kind(model.Client),
 		zipkin.RemoteEndpoint(&model.Endpoint{ServiceName: c.service}))
 	defer span.Finish()
@@ -272,24 +298,52 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 
 	var w wire
 	link := node.Data.(*upstream).link.Load() //nolint:forcetypeassert // see newUpstream
-	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, link.scheme, span))
+	name := ""
+	if c.body.inMem && attempt < maxAttempts && attempt < c.pool.Len() {
+		name = attemptName()
+	}
+	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, link.scheme, span, name))
 	if err != nil {
 		span.Tag("error", reasonOf(ctx, err))
 		return nil, c.failed(ctx, node, &w, err), fmt.Errorf("node %s: %w", node.ID(), err)
 	}
+	report, refused := c.heed(answer, name)
+	c.pool.Heed(node, report)
+	span.Tag("http.status_code", strconv.Itoa(answer.StatusCode))
+	if refused {
+		_, err := c.read(answer)
+		span.Tag("error", "refused")
+		if report.Draining {
+			return nil, againFree, err
+		}
+		return nil, againCosts, err
+	}
 	c.pool.Succeeded(node)
 	defer c.pool.Done(node)
-	span.Tag("http.status_code", strconv.Itoa(answer.StatusCode))
 	resp, err = c.read(answer)
 	if err != nil {
 		span.Tag("error", "answer")
 	}
-	return resp, false, err
+	return resp, againNever, err
 }
+
+// heed takes in what the node says of itself with its answer, and whether it proves that
+// it refused the named attempt before its handler.
+func (c *call) heed(answer *http.Response, name string) (report lb.Report, refused bool) {
+	proofs := answer.Header[auth.RefusedHeader]
+	refused = answer.StatusCode == http.StatusServiceUnavailable && len(proofs) == 1 &&
+		c.s.keys.Refused([]byte(name), []byte(proofs[0]))
+	report = lb.ParseReport([]byte(answer.Header.Get(lb.ReportHeader)))
+	stripKey(answer.Header)
+	return report, refused
+}
+
+// attemptName names an attempt.
+func attemptName() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // request builds the request of one attempt. A Transport takes it as it is: no
 // redirects, no cookies, no proxy.
-func (c *call) request(ctx context.Context, node *lb.Node, scheme string, span zipkin.Span) *http.Request {
+func (c *call) request(ctx context.Context, node *lb.Node, scheme string, span zipkin.Span, name string) *http.Request {
 	u := c.url
 	u.Scheme, u.Host = scheme, node.Addr()
 	r := (&http.Request{
@@ -299,23 +353,38 @@ func (c *call) request(ctx context.Context, node *lb.Node, scheme string, span z
 	c.body.attach(r)
 	trace.FromZipkin(span.Context()).Inject(r.Header.Set)
 	r.Header.Set(auth.CallKeyHeader, c.s.keys.Current())
+	if name != "" {
+		r.Header.Set(auth.AttemptHeader, name)
+	}
+	if until, ok := ctx.Deadline(); ok {
+		left := (time.Until(until) + time.Millisecond - 1) / time.Millisecond
+		r.Header.Set(timeoutHeader, strconv.FormatInt(max(int64(left), 1), 10))
+	}
 	return r
 }
 
 // failed reports the outcome of a connection to the pool and decides on another try.
-func (c *call) failed(ctx context.Context, node *lb.Node, w *wire, err error) (retry bool) {
+func (c *call) failed(ctx context.Context, node *lb.Node, w *wire, err error) again {
 	if ctx.Err() != nil {
-		return false // ours or the caller's impatience, not the node's fault
+		return againNever // ours or the caller's impatience, not the node's fault
 	}
 	if is[*dialError](err) {
 		c.pool.Failed(node)
-		return c.body.again()
+		if c.body.again() {
+			return againFree
+		}
+		return againNever
 	}
 	if w.answered.Load() {
-		return false
+		return againNever
 	}
-	c.pool.Failed(node)
-	return w.reused.Load() && idempotent(c.method) && c.body.inMem
+	if !w.reused.Load() { // an idle connection that the node had given up says nothing of it
+		c.pool.Failed(node)
+	}
+	if idempotent(c.method) && c.body.inMem {
+		return againCosts
+	}
+	return againNever
 }
 
 // read takes the answer in, and turns a bad status into an error.

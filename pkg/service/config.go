@@ -61,6 +61,11 @@ type NodeConfig struct {
 	// they are plain.
 	TLS ServerTLS `yaml:"tls"`
 
+	// MaxInFlight is how many HTTP requests the node has in its handlers at once; a
+	// further one is answered 503 before its handler, so that gateways take it to another
+	// node. 0, the default, is any number.
+	MaxInFlight int `yaml:"maxInFlight"`
+
 	// TrustedProxies are the addresses (IP or CIDR) whose X-Forwarded-For Gin's
 	// ClientIP believes. None by default: anybody can write that header.
 	TrustedProxies []string `yaml:"trustedProxies"`
@@ -158,6 +163,9 @@ func (n NodeConfig) complain(complain func(key, format string, args ...any)) {
 		if _, err := certs.Open(n.TLS.options(nil)); err != nil {
 			complain("tls", "%v", err)
 		}
+	}
+	if n.MaxInFlight < 0 {
+		complain("maxInFlight", "%d is negative; 0 is any number", n.MaxInFlight)
 	}
 	for _, proxy := range n.TrustedProxies {
 		_, err := netip.ParsePrefix(proxy)

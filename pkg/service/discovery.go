@@ -25,8 +25,9 @@ type discovery struct {
 
 	applying map[string]registry.Node // apply's own: the nodes of one service, by ID
 
-	pools atomic.Pointer[map[string]*lb.Pool] // swapped whole; pools stay
-	known chan struct{}                       // closed at the first snapshot
+	pools   atomic.Pointer[map[string]*lb.Pool] // swapped whole; pools stay
+	budgets sync.Map                            // service → *lb.Budget
+	known   chan struct{}                       // closed at the first snapshot
 
 	mu       sync.Mutex // guards what follows
 	self     registry.Node
@@ -155,6 +156,15 @@ func (d *discovery) of(service string) []registry.Node {
 
 // pool returns the pool of a service, nil when no node of it was ever seen.
 func (d *discovery) pool(service string) *lb.Pool { return (*d.pools.Load())[service] }
+
+// budget returns what bounds the further attempts of calls of a service.
+func (d *discovery) budget(service string) *lb.Budget {
+	b, ok := d.budgets.Load(service)
+	if !ok {
+		b, _ = d.budgets.LoadOrStore(service, new(lb.Budget))
+	}
+	return b.(*lb.Budget) //nolint:forcetypeassert // nothing else is stored
+}
 
 // wait returns when the first snapshot is there, else the context's error.
 func (d *discovery) wait(ctx context.Context) error {

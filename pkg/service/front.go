@@ -96,6 +96,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(a, http.StatusForbidden, "call-service key missing or wrong")
 		return
 	}
+	a.known = true
+	q := askOf(r.Header)
 	stripKey(r.Header)
 	if r.URL.Path == "/metrics" {
 		rec.route = r.URL.Path
@@ -103,7 +105,20 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rec.requestID = headerID(r.Header.Get(requestIDHeader))
-	s.Engine.ServeHTTP(a, s.begin(a, rec, r))
+	a.others = s.busy.Add(1) - 1
+	defer s.busy.Add(-1)
+	if why := s.refuses(q, a.others); why != "" {
+		s.refuseAttempt(a, rec, q, why)
+		return
+	}
+	r = s.begin(a, rec, r)
+	if q.timed {
+		ctx, left, stop := withHeadTime(r.Context(), q.timeout)
+		defer stop()
+		a.left = left
+		r = r.WithContext(ctx)
+	}
+	s.Engine.ServeHTTP(a, r)
 }
 
 func (s *Service) answerHealth(w http.ResponseWriter, ok bool) {
@@ -123,11 +138,11 @@ func (s *Service) admits(r *http.Request) bool {
 	return len(got) == 1 && s.keys.Valid(got[0])
 }
 
-// stripKey removes the key from what handlers see, with every spelling that some
-// program takes for the same header.
+// stripKey removes the key from what handlers see, and what gateways and nodes tell one
+// another, with every spelling that some program takes for the same header.
 func stripKey(h http.Header) {
 	for name := range h {
-		if isKeyHeader(name) {
+		if isKeyHeader(name) || isGomsHeader(name) {
 			delete(h, name)
 		}
 	}

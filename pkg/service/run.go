@@ -222,6 +222,7 @@ func (s *Service) leave(ctx context.Context, reg Registry, node registry.Node, k
 		// idle connections closed: closing one races with a request on its way.
 		pause(ctx, s.config.Service.DrainDelay)
 	}
+	s.closing.Store(true)
 	s.finishRequests(ctx, server)
 	if err := within(ctx, sayGoodbye, func(ctx context.Context) error { return reg.Withdraw(ctx, node) }); err != nil {
 		s.log.Warn("registry entry is left to expire", "err", err)

@@ -68,6 +68,8 @@ type Service struct {
 
 	running   atomic.Bool
 	published atomic.Bool
+	closing   atomic.Bool   // the node has left: what can go elsewhere does
+	busy      atomic.Int64  // requests in handlers
 	ready     chan struct{} // closed when registered
 	draining  chan struct{} // closed when the node begins to leave
 
