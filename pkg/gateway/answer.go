@@ -262,5 +262,5 @@ func (x *exchange) eventStream() bool {
 
 // reusable reports whether the node's connection stands at the beginning of another exchange.
 func (x *exchange) reusable() bool {
-	return x.down.done && x.down.kind != bodyUntilClose && x.ansR == x.ansW && !x.res.Close && !x.upgrade
+	return x.down.done && x.down.kind != bodyUntilClose && x.ansR == x.ansW && !x.res.Close && !x.upgrade && !x.leaves
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -71,16 +72,24 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 		if instant(now) >= x.limit {
 			return late(x, err)
 		}
+		if x.attempts > 0 && !x.mayRepeat(how) {
+			break
+		}
 		node := x.pool.Pick(x.tried[:x.attempts])
-		if node == nil || x.attempts > 0 && !c.mayRepeat(x, how) {
+		if node == nil || x.attempts > 0 && !c.affords(x, how) {
 			break
 		}
 		x.tried[x.attempts] = node
 		x.attempts++
 		x.timeAttempt(now)
-		node.Begin()
-		how, err = c.attempt(x, node, head)
-		node.End()
+		if x.hedged() {
+			how, err = c.race(x, head)
+			node = x.tried[x.attempts-1]
+		} else {
+			node.Begin()
+			how, err = c.attempt(x, node, head)
+			node.End()
+		}
 		if err == nil {
 			x.pool.Done(node)
 			return nil
@@ -102,24 +111,24 @@ func late(x *exchange, last error) error {
 	return &failure{reason: ReasonDeadline}
 }
 
-// mayRepeat reports whether the request may go to one more node, and counts that it does.
-func (c *conn) mayRepeat(x *exchange, how again) bool {
+// mayRepeat reports whether the request may go to one more node.
+func (x *exchange) mayRepeat(how again) bool {
 	switch how {
-	case againNever:
-		return false
 	case againIdempotent:
-		if !x.whole || !x.repeatable() || x.repeats == x.retries() {
-			return false
-		}
-		x.repeats++
+		return x.whole && x.repeats < x.retries() && x.repeatable()
 	case againRefused:
-		if !x.whole {
-			return false
-		}
+		return x.whole
 	}
-	// An attempt that reached nobody, or one that is on its way out, cost no node anything: only the others
-	// could become a storm.
-	if how != againAny && !(how == againRefused && x.leaves) {
+	return how == againAny
+}
+
+// affords asks the retry budget for one more attempt, and counts it. One after an attempt that reached
+// nobody, or a node that says it is leaving, cost no node anything: only the others could become a storm.
+func (c *conn) affords(x *exchange, how again) bool {
+	if how == againIdempotent {
+		x.repeats++
+	}
+	if how == againIdempotent || how == againRefused && !x.leaves {
 		b := c.gw.set.RetryBudget
 		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 			c.gw.metrics.retriesDenied.Add(1)
@@ -151,7 +160,7 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 // before a byte of an answer.
 func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how again, reused bool, err error) {
 	patience, hurried := x.connectTimeout()
-	up, err := c.connect(u, fresh, patience)
+	up, err := c.connect(c.gw.base, u, fresh, patience)
 	if err != nil {
 		if hurried && timedOut(err) {
 			return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
@@ -181,7 +190,7 @@ func timedOut(err error) bool {
 
 // connect takes an idle connection to the node, or makes one. A connection that has ended, or holds bytes
 // that nobody asked for, is not used again.
-func (c *conn) connect(u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
+func (c *conn) connect(ctx context.Context, u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
 	for !fresh {
 		up := u.take()
 		if up == nil {
@@ -192,7 +201,7 @@ func (c *conn) connect(u *upstream, fresh bool, patience time.Duration) (*upstre
 		}
 		up.nc.Close()
 	}
-	return u.dial(c.gw.base, patience)
+	return u.dial(ctx, patience)
 }
 
 // converse sends the request and takes the answer.

@@ -95,7 +95,7 @@ func (x *exchange) reset() {
 	x.upgrade, x.head, x.extended, x.forwards = false, false, nil, unlimited
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
-	x.asked, x.rpcAsked, x.attemptLimit, x.named = noTimeout, noTimeout, 0, false
+	x.asked, x.rpcAsked, x.attemptLimit, x.named, x.leaves = noTimeout, noTimeout, 0, false, false
 	x.attempts, x.repeats, x.status, x.reason, x.cause = 0, 0, 0, ReasonNone, nil
 	x.close, x.sent, x.broken = false, false, false
 	x.ansR, x.ansW = 0, 0

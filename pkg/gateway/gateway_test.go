@@ -64,10 +64,16 @@ func startConfig(t testing.TB, configure func(*gateway.Config), change func(*gat
 	if change != nil {
 		change(&settings)
 	}
-	routes, err := route.New(route.DefaultPrefix, route.Services{"user": {
+	return startRoutes(t, route.Services{"user": {
 		"login": {Path: "/login"}, "get": {Path: "/get", Methods: []string{"GET"}},
 		"small": {Path: "/small", MaxBody: 1 << 10}, "short": {Path: "/short", Timeout: 300 * time.Millisecond},
-	}})
+	}}, log, settings, nodes...)
+}
+
+// startRoutes is startWith with routes.
+func startRoutes(t testing.TB, services route.Services, log *slog.Logger, settings gateway.Settings, nodes ...string) *bench {
+	t.Helper()
+	routes, err := route.New(route.DefaultPrefix, services)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,290 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/goms-io/goms/pkg/http1"
+	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/trace"
+)
+
+// A hedged request is one that asks a second node beside the first, when the first has not answered within
+// the route's hedge time. The first head of an answer wins, the other attempt is given up. Each of the two
+// is a runner, a goroutine; requests of other routes have none and come by here with one comparison.
+
+// runner is one of the attempts of a hedged request: it sends the request and reads until an answer's head
+// is there.
+type runner struct {
+	node  *lb.Node
+	up    *upstreamConn // nil when there is none, or no more
+	trace trace.Context
+	began time.Time
+	name  [16]byte // of the attempt, when named
+	named bool
+
+	patience time.Duration // to connect
+	hurried  bool          // which is less than the setting
+
+	request []byte
+	ans     []byte // what came back: ans[:w]
+	w       int
+	status  int // of the answer
+	how     again
+	err     error
+}
+
+// hedged reports whether a second node may be asked beside the one that is asked now.
+func (x *exchange) hedged() bool {
+	return x.rule.Hedge > 0 && x.attempts == 1 && x.idempotent() && !x.req.HasBody() && !x.upgrade && x.retries() > 0 && x.othersLeft()
+}
+
+// race runs the attempt that begins, and maybe a second one, and passes on the answer of the winner.
+func (c *conn) race(x *exchange, head []byte) (again, error) {
+	x.attemptLimit = 0
+	ctx, cancel := context.WithCancel(c.gw.base)
+	defer cancel()
+	// Whatever ends the wait, the client's leaving or the deadline, ends the runners.
+	c.attach(&upstreamConn{nc: stopper{stop: cancel}})
+	c.deadline.Store(x.limit)
+	c.phase.Store(phaseAnswer)
+
+	done := make(chan *runner, 2)
+	start := func(ans []byte) {
+		r := c.newRunner(x, head, ans)
+		r.patience, r.hurried = x.connectTimeout()
+		go c.run(ctx, r, done)
+	}
+	start(x.ans)
+	running := 1
+	hedge := time.NewTimer(x.rule.Hedge)
+	defer hedge.Stop()
+	var winner *runner
+	for running > 0 && (winner == nil || winner.err != nil || winner.status >= 500) {
+		select {
+		case <-hedge.C:
+			if winner == nil && c.addSecond(x) {
+				start(make([]byte, answerBuffer))
+				running++
+			}
+		case r := <-done:
+			running--
+			winner = c.better(x, winner, r)
+		}
+	}
+	cancel()
+	for ; running > 0; running-- {
+		c.lose(x, <-done, nil)
+	}
+	c.detach()
+	c.phase.Store(phaseBusy)
+	return c.win(x, winner)
+}
+
+// addSecond takes the second node, if there is one and the budget allows it.
+func (c *conn) addSecond(x *exchange) bool {
+	node := x.pool.Pick(x.tried[:x.attempts])
+	if node == nil {
+		return false
+	}
+	b := c.gw.set.RetryBudget
+	if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
+		c.gw.metrics.retriesDenied.Add(1)
+		return false
+	}
+	c.gw.metrics.hedges.Add(1)
+	x.tried[x.attempts] = node
+	x.attempts++
+	x.repeats++
+	x.began = time.Now()
+	return true
+}
+
+// newRunner makes the runner of the attempt that begins.
+func (c *conn) newRunner(x *exchange, head, ans []byte) *runner {
+	node := x.tried[x.attempts-1]
+	x.nameAttempt()
+	r := &runner{node: node, trace: c.gw.tracer.Child(x.trace), began: x.began, name: x.name, named: x.named, ans: ans}
+	r.request = x.appendRequest(nil, head, r.trace, node.Addr())
+	node.Begin()
+	return r
+}
+
+// better decides between the answer that is there, if one is, and the one that came next: an answer
+// before none, and one that is no failure of the node's before one that is.
+func (c *conn) better(x *exchange, old, r *runner) *runner {
+	switch {
+	case old == nil:
+		return r
+	case r.err == nil && (old.err != nil || r.status < 500):
+		c.lose(x, old, old.err)
+		return r
+	}
+	c.lose(x, r, r.err)
+	return old
+}
+
+// lose ends a runner whose answer is not used. err is why it failed by itself; nil when it did not.
+func (c *conn) lose(x *exchange, r *runner, err error) {
+	r.node.End()
+	c.blame(x, r, err)
+	x.recordAttempt(r.trace, r.node.Data.(*upstream), r.began, err) //nolint:forcetypeassert // see newUpstream
+	if r.up != nil {
+		r.up.nc.Close()
+	}
+}
+
+// blame counts a failure of a node's connection.
+func (c *conn) blame(x *exchange, r *runner, err error) {
+	if err == nil {
+		return
+	}
+	switch reasonOf(err) {
+	case ReasonConnectFailed:
+		c.gw.metrics.connectFailures.Add(1)
+		c.gw.failed(x.pool, r.node, err)
+	case ReasonNodeClosed:
+		c.gw.failed(x.pool, r.node, err)
+	}
+}
+
+// win makes the winner's answer that of the exchange, and passes it on.
+func (c *conn) win(x *exchange, r *runner) (how again, err error) {
+	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
+	defer r.node.End()
+	defer func() { x.recordAttempt(r.trace, u, r.began, err) }()
+	last := x.attempts - 1
+	if x.tried[last] != r.node { // the one that answered stands last
+		x.tried[0], x.tried[last] = x.tried[last], x.tried[0]
+	}
+	if r.err != nil || c.ended() != endNone {
+		if r.up != nil {
+			r.up.nc.Close()
+		}
+		if c.ended() != endNone {
+			return againNever, c.upstreamError(x, r.err)
+		}
+		c.blame(x, r, r.err)
+		return r.how, r.err
+	}
+	if len(x.ans) < r.w {
+		x.ans = append(x.ans, make([]byte, r.w-len(x.ans))...)
+	}
+	x.ansR, x.ansW = 0, copy(x.ans, r.ans[:r.w])
+	x.name, x.named = r.name, r.named
+	c.attach(r.up)
+	c.phase.Store(phaseAnswer)
+	how, err = c.takeAnswer(x, r.up)
+	c.phase.Store(phaseBusy)
+	if err == nil {
+		c.gw.succeeded(x.pool, r.node)
+	}
+	c.finishUpstream(x, r.up, err == nil || how == againRefused)
+	return how, err
+}
+
+// run is the goroutine of a runner. It ends early when ctx does.
+func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
+	defer func() { done <- r }()
+	defer func() {
+		if p := recover(); p != nil {
+			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r.how, r.err = againNever, &failure{ReasonInternal, fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
+	for fresh := false; ; fresh = true {
+		r.up, r.err = c.connect(ctx, u, fresh, r.patience)
+		if r.err != nil {
+			reason := ReasonConnectFailed
+			if r.hurried && timedOut(r.err) {
+				reason = ReasonNodeTimeout
+			}
+			r.how, r.err = againAny, &failure{reason, r.err}
+			return
+		}
+		used := !r.up.fresh
+		up := r.up
+		stop := context.AfterFunc(ctx, func() { up.nc.SetDeadline(past) }) //nolint:errcheck // a connection that is gone has ended too
+		r.how, r.err = r.converse()
+		if !stop() && r.err == nil { // it was ended and does not know yet
+			r.how, r.err = againNever, ctx.Err()
+		}
+		if r.err == nil {
+			return
+		}
+		r.up.nc.Close()
+		r.up = nil
+		if ctx.Err() != nil || !used {
+			return
+		}
+	}
+}
+
+// converse sends the request and reads until a final answer's head is there, or enough to tell that there
+// will be none.
+func (r *runner) converse() (again, error) {
+	r.w, r.status = 0, 0
+	if n, err := r.up.nc.Write(r.request); err != nil {
+		if n == 0 {
+			return againAny, &failure{ReasonNodeClosed, err}
+		}
+		return againIdempotent, &failure{ReasonNodeClosed, err}
+	}
+	var scan http1.Scanner
+	from := 0 // of the head that is looked for
+	scan.Reset()
+	for {
+		end, err := scan.Scan(r.ans[from:r.w])
+		switch {
+		case err != nil, end == 0 && r.w == len(r.ans):
+			return againNever, nil // takeAnswer says what is wrong with it
+		case end > 0:
+			if r.status = statusOfHead(r.ans[from:r.w]); r.status >= 200 || r.status == 101 {
+				return againNever, nil
+			}
+			from += end
+			scan.Reset()
+			continue
+		}
+		n, err := r.up.nc.Read(r.ans[r.w:])
+		r.w += n
+		if n == 0 && err != nil {
+			if r.w > 0 {
+				return againNever, &failure{ReasonNodeClosed, err}
+			}
+			return againIdempotent, &failure{ReasonNodeClosed, err}
+		}
+	}
+}
+
+// statusOfHead reads the status of an answer, 0 when it has none.
+func statusOfHead(head []byte) int {
+	const at = len("HTTP/1.1 ")
+	if len(head) < at+3 {
+		return 0
+	}
+	n := 0
+	for _, c := range head[at : at+3] {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// stopper stands for the node's connection while there are two: ending it ends both.
+type stopper struct {
+	net.Conn
+	stop func()
+}
+
+// SetDeadline ends the runners: the guard sets no other deadline than the past.
+func (s stopper) SetDeadline(time.Time) error {
+	s.stop()
+	return nil
+}
