@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"time"
 
 	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/route"
 )
 
@@ -44,6 +46,20 @@ type ClusterGateway struct {
 	AgeSeconds   float64          `json:"registryAgeSeconds"`
 	Resyncs      map[string]int64 `json:"registryResyncs,omitempty"`
 	IgnoredNodes int64            `json:"registryIgnored"`
+	Refused      map[string]int64 `json:"nodesRefused,omitempty"`
+	Stale        bool             `json:"registryStale"`
+	StaleSince   *time.Time       `json:"registryStaleSince,omitempty"`
+	Overrides    []ClusterRule    `json:"overrides,omitempty"`
+}
+
+// ClusterRule is what an operator has set for one node. Weight is absent when it is the node's own.
+type ClusterRule struct {
+	Service string         `json:"service"`
+	Node    string         `json:"node"`
+	Weight  *int           `json:"weight,omitempty"`
+	State   registry.State `json:"state,omitempty"`
+	By      string         `json:"by"`
+	At      time.Time      `json:"at"`
 }
 
 // Cluster returns the state of all services as this gateway sees it.
@@ -94,6 +110,17 @@ func (g *Gateway) clusterGateway() *ClusterGateway {
 		c.Revision, c.Connected, c.Resyncs, c.IgnoredNodes = s.Revision, s.Connected, s.Resyncs, s.Ignored
 		if !s.LastContact.IsZero() {
 			c.AgeSeconds = time.Since(s.LastContact).Seconds()
+		}
+		c.Refused, c.Stale = s.Refused, s.Stale
+		if s.Stale && !s.StaleSince.IsZero() {
+			c.StaleSince, c.AgeSeconds = &s.StaleSince, time.Since(s.StaleSince).Seconds()
+		}
+		for _, o := range s.Overrides {
+			rule := ClusterRule{Service: o.Service, Node: o.ID, State: o.State, By: o.By, At: o.At}
+			if o.Weight != registry.AsPublished {
+				rule.Weight = &o.Weight
+			}
+			c.Overrides = append(c.Overrides, rule)
 		}
 	}
 	return c
@@ -160,10 +187,25 @@ func (g *Gateway) ready() (status int, text string) {
 		return 503, "not ready: stopping\n"
 	case g.view.Load() == nil:
 		return 503, "not ready: the registry has not been read yet\n"
-	case g.discovery != nil && !g.discovery.Status().Connected:
-		return 200, "ok: the registry is away, the last set of nodes is served\n"
+	case g.discovery == nil:
+		return 200, "ok\n"
+	}
+	s := g.discovery.Status()
+	switch {
+	case s.Stale:
+		return 200, "ok: the registry has not been read since the start, the nodes are those of the last run" + since(", known", s.StaleSince) + "\n"
+	case !s.Connected:
+		return 200, "ok: the registry is away" + since(", heard of", s.LastContact) + ", the last set of nodes is served\n"
 	}
 	return 200, "ok\n"
+}
+
+// since says when something was last so, and how long that is ago; nothing when it is not known.
+func since(what string, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%s at %s, %s ago", what, t.UTC().Format(time.RFC3339), time.Since(t).Round(time.Second))
 }
 
 var errReadOnly = &route.MethodError{Allow: "GET, HEAD"}

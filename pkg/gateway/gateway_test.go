@@ -64,14 +64,20 @@ func startConfig(t testing.TB, configure func(*gateway.Config), change func(*gat
 	if change != nil {
 		change(&settings)
 	}
-	return startRoutes(t, route.Services{"user": {
+	return startServices(t, route.Services{"user": {
 		"login": {Path: "/login"}, "get": {Path: "/get", Methods: []string{"GET"}},
 		"small": {Path: "/small", MaxBody: 1 << 10}, "short": {Path: "/short", Timeout: 300 * time.Millisecond},
-	}}, log, settings, nodes...)
+	}}, configure, settings, nodes...)
 }
 
 // startRoutes is startWith with routes.
 func startRoutes(t testing.TB, services route.Services, log *slog.Logger, settings gateway.Settings, nodes ...string) *bench {
+	t.Helper()
+	return startServices(t, services, func(c *gateway.Config) { c.Log = log }, settings, nodes...)
+}
+
+// startServices is startConfig with routes.
+func startServices(t testing.TB, services route.Services, configure func(*gateway.Config), settings gateway.Settings, nodes ...string) *bench {
 	t.Helper()
 	routes, err := route.New(route.DefaultPrefix, services)
 	if err != nil {

@@ -89,9 +89,10 @@ var (
 	ejectedDesc   = prometheus.NewDesc("goms_node_ejected", "1 while a node is left out for its failures.", []string{"service", "node"}, nil)
 	idleDesc      = prometheus.NewDesc("goms_node_idle_connections", "Idle connections kept to a node.", []string{"service", "node"}, nil)
 	connectedDesc = prometheus.NewDesc("goms_registry_connected", "1 while the registry answers.", nil, nil)
-	ageDesc       = prometheus.NewDesc("goms_registry_age_seconds", "Time since the registry last answered.", nil, nil)
+	ageDesc       = prometheus.NewDesc("goms_registry_age_seconds", "Time since the registry last answered; while it has not been read since the start, the age of the nodes.", nil, nil)
 	resyncsDesc   = prometheus.NewDesc("goms_registry_resyncs_total", "Times that all nodes were listed again, by cause.", []string{"cause"}, nil)
-	ignoredDesc   = prometheus.NewDesc("goms_registry_ignored_total", "Entries of the registry that could not be understood.", nil, nil)
+	ignoredDesc   = prometheus.NewDesc("goms_registry_ignored_total", "Entries of the registry that are not used, by cause: malformed, network, own, duplicate.", []string{"cause"}, nil)
+	staleDesc     = prometheus.NewDesc("goms_registry_stale", "1 while the nodes are those of the last run, because the registry has not been read since the start.", nil, nil)
 	spansDesc     = prometheus.NewDesc("goms_spans_total", "Spans, by what became of them.", []string{"result"}, nil)
 )
 
@@ -122,7 +123,7 @@ func (m *metrics) route(name, service string) *routeStats {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, loadDesc, connectDesc, tunnelsDesc, connsDesc,
-		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, spansDesc,
+		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, staleDesc, spansDesc,
 	} {
 		ch <- d
 	}
@@ -155,13 +156,20 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if m.gw.discovery != nil {
 		s := m.gw.discovery.Status()
 		gauge(connectedDesc, flag(s.Connected))
-		if !s.LastContact.IsZero() {
+		gauge(staleDesc, flag(s.Stale))
+		switch {
+		case s.Stale && !s.StaleSince.IsZero():
+			gauge(ageDesc, time.Since(s.StaleSince).Seconds())
+		case !s.LastContact.IsZero():
 			gauge(ageDesc, time.Since(s.LastContact).Seconds())
 		}
 		for cause, n := range s.Resyncs {
 			counter(resyncsDesc, n, cause)
 		}
-		counter(ignoredDesc, s.Ignored)
+		counter(ignoredDesc, s.Ignored, "malformed")
+		for cause, n := range s.Refused {
+			counter(ignoredDesc, n, cause)
+		}
 	}
 	if m.reporter != nil {
 		sent, dropped := m.reporter.Stats()

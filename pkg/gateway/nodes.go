@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,24 +17,29 @@ type view struct {
 }
 
 // Apply takes in a whole set of nodes: pools are built, nodes that stay keep their connections and
-// figures, joins and leaves are printed. It fits registry's Watch.
+// figures, joins and leaves are printed. What it costs is that of the services that changed. It fits
+// registry's Watch.
 func (g *Gateway) Apply(snapshot registry.Snapshot) {
 	old := g.view.Load()
 	next := &view{snapshot: snapshot, pools: map[string]*lb.Pool{}}
+	var before registry.Snapshot
 	if old != nil {
-		for name, pool := range old.pools {
-			next.pools[name] = pool
-		}
+		before = old.snapshot
+		maps.Copy(next.pools, old.pools)
 	}
 	for nodes := snapshot.Nodes; len(nodes) > 0; {
 		of := snapshot.Of(nodes[0].Service)
-		g.applyService(next, of)
+		if !slices.Equal(of, before.Of(nodes[0].Service)) {
+			g.applyService(next, of)
+		}
 		nodes = nodes[len(of):]
 	}
-	for name, pool := range next.pools {
-		if len(snapshot.Of(name)) == 0 {
-			pool.Update(nil) // kept for its figures
+	for nodes := before.Nodes; len(nodes) > 0; {
+		of := before.Of(nodes[0].Service)
+		if len(snapshot.Of(nodes[0].Service)) == 0 {
+			next.pools[nodes[0].Service].Update(nil) // kept for its figures
 		}
+		nodes = nodes[len(of):]
 	}
 	g.view.Store(next)
 	if old == nil {
@@ -41,7 +47,7 @@ func (g *Gateway) Apply(snapshot registry.Snapshot) {
 		g.log.Info("registry read", "nodes", len(snapshot.Nodes))
 		return
 	}
-	joined, left := registry.Diff(old.snapshot, snapshot)
+	joined, left := registry.Diff(before, snapshot)
 	g.announce("join", joined)
 	g.announce("leave", left)
 }

@@ -226,7 +226,7 @@ func webSocketNode(t testing.TB, serve func(c net.Conn, br *bufio.Reader)) strin
 }
 
 // tunnels waits until so many are open.
-func (b *bench) tunnels(want string) {
+func (b *bench) tunnels(want int) {
 	b.t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
@@ -235,22 +235,10 @@ func (b *bench) tunnels(want string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.t.Fatalf("goms_tunnels = %s, want %s", got, want)
+			b.t.Fatalf("goms_tunnels = %d, want %d", got, want)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-}
-
-// metric returns the value of a metric without labels.
-func (b *bench) metric(name string) string {
-	b.t.Helper()
-	for line := range strings.Lines(b.metrics()) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	b.t.Fatalf("no metric %s", name)
-	return ""
 }
 
 func TestExtendedConnectIsOffered(t *testing.T) {
@@ -335,7 +323,7 @@ func TestWebSocketFrames(t *testing.T) {
 			})
 		}
 	}
-	b.tunnels("0")
+	b.tunnels(0)
 }
 
 // TestWebSocketLibrary has a client and a node of a well-kept library talk through the gateway.
@@ -387,7 +375,7 @@ func TestWebSocketLibrary(t *testing.T) {
 			t.Errorf("%s: close: %v", url, err)
 		}
 	}
-	b.tunnels("0")
+	b.tunnels(0)
 }
 
 // TestWebSocketDrain: both sides are told 1001 at the limit, between two frames, and nothing is cut off.
@@ -425,7 +413,7 @@ func TestWebSocketDrain(t *testing.T) {
 			if got := <-seen; got != `0x81 true 4 "hal"` {
 				t.Fatalf("the node saw %s", got)
 			}
-			b.tunnels("1")
+			b.tunnels(1)
 			long := appendFrame(nil, fin|opText, true, bytes.Repeat([]byte("c"), 70000))
 			w.Write(long[:60000])
 			stopped := make(chan error, 1)
@@ -475,7 +463,7 @@ func TestWebSocketDrainWithoutAnswer(t *testing.T) {
 				b := start(t, func(s *gateway.Settings) { s.DrainTimeout = 100 * time.Millisecond }, addr)
 				w := opened(t, b.ways()[way](t))
 				io.WriteString(w, text)
-				b.tunnels("1")
+				b.tunnels(1)
 				began := time.Now()
 				if err := b.g.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "1 connections were cut off") {
 					t.Errorf("Shutdown() = %v, want one connection cut off", err)
@@ -522,7 +510,7 @@ func TestWebSocketIdle(t *testing.T) {
 			})
 		}
 	})
-	b.tunnels("0")
+	b.tunnels(0)
 }
 
 // TestWebSocketSlowReader: what a client does not read is not kept.
@@ -644,7 +632,7 @@ func TestFailedUpgrades(t *testing.T) {
 			if n := reused.Load(); n != 0 {
 				t.Errorf("%d connections were used after a failed upgrade", n)
 			}
-			b.tunnels("0")
+			b.tunnels(0)
 		})
 	}
 }
@@ -672,8 +660,8 @@ func TestExtendedConnectRefused(t *testing.T) {
 	f("websocket", "/cluster", 404, "unknown_route")
 	f("websocket", "/api/nobody/x", 404, "unknown_service")
 	f("websocket", "/api/user/%2e%2e/login", 400, "bad_path")
-	if got := b.metric(`goms_request_reasons_total{reason="bad_protocol"}`); got != "6" {
-		t.Errorf("bad_protocol was counted %s times, want 6", got)
+	if got := b.metric(`goms_request_reasons_total{reason="bad_protocol"}`); got != 6 {
+		t.Errorf("bad_protocol was counted %d times, want 6", got)
 	}
 
 	// The library sends no plain CONNECT with a path, nor :protocol with another method.
@@ -736,14 +724,4 @@ func (b *bench) metrics() string {
 func acceptOf(r *http.Request) string {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// waitUntil polls until a condition holds.
-func waitUntil(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }

@@ -41,4 +41,14 @@ type Status struct {
 	Resyncs map[string]int64
 	// Ignored counts entries met in the store whose key or value could not be read.
 	Ignored int64
+	// Refused counts nodes that were read and not believed, by cause: "network" (an address outside the networks of nodes),
+	// "own" (an address of this process itself), "duplicate" (a newer node of the service has the same HTTP address). It may be
+	// nil.
+	Refused map[string]int64
+	// Stale says that the nodes are those of a former process, because the store has not been read since the start, and
+	// StaleSince when they were known to be true; zero is not known.
+	Stale      bool
+	StaleSince time.Time
+	// Overrides are what operators have set for single nodes, sorted by key. It may be nil.
+	Overrides []Override
 }

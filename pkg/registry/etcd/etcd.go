@@ -139,6 +139,8 @@ type Registry struct {
 	revision int64
 	resyncs  map[string]int64
 	ignored  int64
+	refused  map[string]int64
+	stale    bool                // a watch has told its seed and not read the store
 	poison   map[string]struct{} // keys whose complaint was logged
 }
 
@@ -171,6 +173,7 @@ func Open(c Config) (*Registry, error) {
 		claims:  map[string]*claim{},
 		leases:  map[clientv3.LeaseID]struct{}{},
 		resyncs: map[string]int64{},
+		refused: map[string]int64{},
 		poison:  map[string]struct{}{},
 	}
 	r.health = health{log: log, addrs: c.Addrs, failing: map[string]error{}}
@@ -187,6 +190,7 @@ func (r *Registry) Status() registry.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Revision, s.Ignored, s.Resyncs = r.revision, r.ignored, maps.Clone(r.resyncs)
+	s.Refused, s.Stale = maps.Clone(r.refused), r.stale
 	return s
 }
 

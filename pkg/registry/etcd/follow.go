@@ -16,6 +16,9 @@ import (
 // recheck is how long a watch that disagrees with a listing has to catch up.
 const recheck = time.Second
 
+// pace is the least time between two calls of the callback: under churn a call costs more than the change that caused it.
+const pace = 20 * time.Millisecond
+
 // calm is the suspicion of a watch that agrees with the store.
 const calm = -1
 
@@ -30,6 +33,8 @@ type follower struct {
 	answers chan listing // from list
 	check   *time.Timer  // when to list next
 	release *time.Timer  // when the hold is over
+	due     *time.Timer  // when to tell what is put off
+	told    time.Time    // when something was told last
 	again   retry        // between listings that fail
 
 	epoch    int64 // how many watch streams there were when this one was known to be whole
@@ -54,6 +59,7 @@ func newFollower(w *watcher, client *clientv3.Client, at int64) *follower {
 		answers: make(chan listing, 1),
 		check:   time.NewTimer(w.r.cfg.CheckInterval),
 		release: time.NewTimer(0),
+		due:     time.NewTimer(0),
 		seen:    at,
 		doubt:   calm,
 	}
@@ -63,6 +69,7 @@ func newFollower(w *watcher, client *clientv3.Client, at int64) *follower {
 func (f *follower) stop() {
 	f.check.Stop()
 	f.release.Stop()
+	f.due.Stop()
 	f.helpers.Wait()
 }
 
@@ -92,6 +99,7 @@ func (f *follower) follow(ctx context.Context) error {
 		case l := <-f.answers:
 			err = f.judge(l)
 		case <-f.release.C:
+		case <-f.due.C:
 		}
 		if err != nil {
 			return err
@@ -99,8 +107,21 @@ func (f *follower) follow(ctx context.Context) error {
 		if wait := f.w.view.release(); wait > 0 {
 			f.release.Reset(wait)
 		}
-		f.w.tell()
+		f.tell()
 	}
+}
+
+// tell calls the callback if there is news, at once or when the pace allows it.
+func (f *follower) tell() {
+	if !f.w.view.changed() {
+		return
+	}
+	if wait := pace - time.Since(f.told); wait > 0 {
+		f.due.Reset(wait)
+		return
+	}
+	f.w.tell()
+	f.told = time.Now()
 }
 
 // open starts the watch at a revision, and calls cancel if that takes too long: the client does not return before etcd has

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,25 +17,48 @@ type entry struct {
 	node registry.Node
 	mod  int64 // revision of its last put
 	held bool  // the key is gone, and the node stays until the hold ends
+	dark bool  // a newer key of the service has the same HTTP address: the node is not told
 }
+
+// place is what one node of a service has for itself: where its requests go.
+type place struct{ service, addr string }
+
+func (e entry) place() place { return place{e.node.Service, e.node.HTTPAddr} }
+
+// duplicate is the cause for which a node is not told.
+const duplicate = "duplicate"
 
 // view is what one watch knows of the store, and what it told. It belongs to the goroutine of that watch.
 type view struct {
 	project   string
-	ignore    func(key string, err error) // told each entry that cannot be read
+	ignore    func(key string, err error)        // told each entry that cannot be read
+	refuse    func(key, cause string, err error) // told each node that can be read and is not told
 	now       func() time.Time
 	entries   map[string]entry
-	held      int       // how many entries are held
-	holdUntil time.Time // deletes before this time are held
-	newest    int64     // the newest revision that a listing or an event brought
-	listed    bool      // a listing was installed
+	owners    map[place]string // the key that is told of each place
+	dark      int              // how many entries are dark
+	held      int              // how many entries are held
+	holdUntil time.Time        // deletes before this time are held
+	newest    int64            // the newest revision that a listing or an event brought
+	listed    bool             // a listing was installed
 	told      registry.Snapshot
 
 	put, removed []registry.Node // changes since told
 }
 
-func newView(project string, ignore func(string, error)) *view {
-	return &view{project: project, ignore: ignore, now: time.Now, entries: map[string]entry{}}
+func newView(project string, ignore func(string, error), refuse func(string, string, error)) *view {
+	return &view{project: project, ignore: ignore, refuse: refuse, now: time.Now, entries: map[string]entry{}, owners: map[place]string{}}
+}
+
+// seed takes in nodes that were known before the store was read.
+func (v *view) seed(s registry.Snapshot) {
+	for _, n := range s.Nodes {
+		key := n.Key(v.project)
+		v.entries[key] = entry{node: n}
+		v.put = append(v.put, n)
+		v.claim(key)
+	}
+	v.newest = s.Revision
 }
 
 // hold holds deletes for d from now on, and with them those that are held already.
@@ -82,10 +106,56 @@ func (v *view) set(kv *mvccpb.KeyValue) {
 	if old.held {
 		v.held--
 	}
-	v.entries[key] = entry{node: n, mod: kv.ModRevision}
+	v.entries[key] = entry{node: n, mod: kv.ModRevision, dark: old.dark}
 	if !known || n != old.node {
 		v.put = append(v.put, n)
 	}
+	v.claim(key)
+}
+
+// claim settles which of the keys with the same place is told: the one that was put last. A key that is gone, and only held, has
+// nothing to say against one that is there.
+func (v *view) claim(key string) {
+	e := v.entries[key]
+	at := e.place()
+	owner, taken := v.owners[at]
+	if !taken || owner == key {
+		v.owners[at] = key
+		return
+	}
+	other := v.entries[owner]
+	if !other.held && (other.mod > e.mod || other.mod == e.mod && owner > key) {
+		v.darken(key, owner)
+		return
+	}
+	v.darken(owner, key)
+	v.lighten(key)
+}
+
+// darken stops telling a key, for the sake of another.
+func (v *view) darken(key, owner string) {
+	e := v.entries[key]
+	if e.dark {
+		return
+	}
+	e.dark = true
+	v.dark++
+	v.entries[key] = e
+	v.removed = append(v.removed, e.node)
+	v.refuse(key, duplicate, fmt.Errorf("node %q: the newer %q has the same HTTP address", key, owner))
+}
+
+// lighten makes a key the one that is told of its place.
+func (v *view) lighten(key string) {
+	e := v.entries[key]
+	v.owners[e.place()] = key
+	if !e.dark {
+		return
+	}
+	e.dark = false
+	v.dark--
+	v.entries[key] = e
+	v.put = append(v.put, e.node)
 }
 
 // drop takes a delete: the node leaves now or, during a hold, later. One that said it was draining has said goodbye.
@@ -122,23 +192,47 @@ func (v *view) release() time.Duration {
 
 func (v *view) remove(key string, e entry) {
 	delete(v.entries, key)
+	if e.dark {
+		v.dark--
+		return
+	}
 	v.removed = append(v.removed, e.node)
+	delete(v.owners, e.place())
+	if v.dark > 0 {
+		v.succeed(e.place())
+	}
 }
+
+// succeed tells the newest of the dark keys of a place, if there is one.
+func (v *view) succeed(at place) {
+	best := ""
+	for key, e := range v.entries {
+		if e.place() == at && (best == "" || e.mod > v.entries[best].mod) {
+			best = key
+		}
+	}
+	if best != "" {
+		v.lighten(best)
+	}
+}
+
+// changed returns whether there may be news.
+func (v *view) changed() bool { return len(v.put)+len(v.removed) > 0 }
 
 // snapshot returns the set as it is now, and whether it differs from the one that was told.
 func (v *view) snapshot() (s registry.Snapshot, news bool) {
-	if len(v.put)+len(v.removed) == 0 {
+	if !v.changed() {
 		return v.told, false
 	}
 	// The same node may have been put and removed in one batch: what is known now counts.
 	var put, removed []registry.Node
 	for _, n := range v.put {
-		if e, ok := v.entries[n.Key(v.project)]; ok {
+		if e, ok := v.entries[n.Key(v.project)]; ok && !e.dark {
 			put = append(put, e.node)
 		}
 	}
 	for _, n := range v.removed {
-		if _, ok := v.entries[n.Key(v.project)]; !ok {
+		if e, ok := v.entries[n.Key(v.project)]; !ok || e.dark {
 			removed = append(removed, n)
 		}
 	}

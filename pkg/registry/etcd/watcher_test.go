@@ -41,23 +41,37 @@ func watch(t *testing.T, addr string, c etcd.Config) *watcher {
 
 func watchOnly(t *testing.T, addr string, c etcd.Config) *watcher {
 	t.Helper()
+	w := newWatcher(t, addr, c)
+	w.run(func(ctx context.Context) error { return w.Watch(ctx, w.take) })
+	return w
+}
+
+// newWatcher opens a registry over addr that is not watched yet.
+func newWatcher(t *testing.T, addr string, c etcd.Config) *watcher {
+	t.Helper()
 	w := &watcher{t: t, log: &lines{}, joined: map[string]int{}, left: map[string]int{}}
-	c.Log = slog.New(slog.NewTextHandler(w.log, nil))
+	c.Log = w.logger()
 	w.Registry = open(t, addr, c)
+	return w
+}
+
+func (w *watcher) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w.log, nil)) }
+
+// run runs a watch until the test ends, or stop is called.
+func (w *watcher) run(watch func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := w.Watch(ctx, w.take); err == nil {
-			t.Error("Watch() = nil, want the reason of its end")
+		if err := watch(ctx); err == nil {
+			w.t.Error("Watch() = nil, want the reason of its end")
 		}
 	}()
 	w.stop = func() {
 		cancel()
 		<-done
 	}
-	t.Cleanup(w.stop)
-	return w
+	w.t.Cleanup(w.stop)
 }
 
 func (w *watcher) take(s registry.Snapshot) {

@@ -1,0 +1,205 @@
+package registry
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+)
+
+// The causes for which [Trust] refuses a node, as in Status.Refused.
+const (
+	causeNetwork = "network" // an address outside the networks of nodes
+	causeOwn     = "own"     // an address this process listens on itself
+)
+
+// maxRefused bounds how many refused nodes are logged.
+const maxRefused = 256
+
+// DefaultNodeNetworks returns the networks that nodes live in where nothing else is said: private and loopback ones. Link-local
+// addresses are none of them: that of a cloud's metadata service is one.
+func DefaultNodeNetworks() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+		netip.MustParsePrefix("fc00::/7"),
+	}
+}
+
+// Trust decides which nodes are believed: those whose addresses lie in certain networks and are not this process's own. Whoever
+// may write to the store can then not point a gateway at itself, or at a place that is none of the project's.
+//
+// An address that is a host name is believed by [Trust.Filter], since a name may change its meaning at any time; whoever dials
+// it has [Trust.Control] called with what the name came to. All methods are safe for concurrent use.
+type Trust struct {
+	networks []netip.Prefix
+	self     Node
+	own      map[netip.AddrPort]struct{} // where this process listens
+	ports    map[uint16]struct{}         // ports it listens on at all of its addresses
+	local    map[netip.Addr]struct{}     // the addresses of this machine
+	log      *slog.Logger
+
+	mu      sync.Mutex        // guards what follows
+	refused map[string]int64  // by cause: nodes refused, each once as long as it stays
+	known   map[Node]struct{} // the nodes refused now, without what their values say
+	logged  int
+}
+
+// TrustConfig says what a [Trust] believes. All of it may be zero.
+type TrustConfig struct {
+	// Networks are where nodes live; nil is [DefaultNodeNetworks].
+	Networks []netip.Prefix
+	// Self is this process's own node. It is believed, as is every node of its service at another address.
+	Self Node
+	// Own are the addresses this process listens on. An unspecified one (0.0.0.0, [::]) means all addresses of this machine,
+	// as they are when the Trust is made.
+	Own []net.Addr
+	// Log gets one line for each node that is refused, when it is first seen. Nil discards.
+	Log *slog.Logger
+}
+
+// NewTrust returns a Trust.
+func NewTrust(c TrustConfig) *Trust {
+	t := &Trust{
+		networks: c.Networks, self: c.Self, log: c.Log,
+		own: map[netip.AddrPort]struct{}{}, ports: map[uint16]struct{}{}, local: map[netip.Addr]struct{}{},
+		refused: map[string]int64{}, known: map[Node]struct{}{},
+	}
+	if t.networks == nil {
+		t.networks = DefaultNodeNetworks()
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	for _, a := range []string{c.Self.RPCAddr, c.Self.HTTPAddr} {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			t.own[ap] = struct{}{}
+		}
+	}
+	for _, a := range c.Own {
+		ap, err := netip.ParseAddrPort(a.String())
+		switch {
+		case err != nil:
+		case ap.Addr().IsUnspecified():
+			t.ports[ap.Port()] = struct{}{}
+		default:
+			t.own[netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())] = struct{}{}
+		}
+	}
+	if len(t.ports) > 0 {
+		// Without the list of interfaces the advertised address and loopback are still known.
+		addrs, _ := net.InterfaceAddrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				t.local[p.Addr().Unmap()] = struct{}{}
+			}
+		}
+	}
+	return t
+}
+
+// Filter returns s without the nodes that are not believed. s is not changed, and shares its nodes with what is returned when all
+// are believed.
+func (t *Trust) Filter(s Snapshot) Snapshot {
+	var refused map[Node]struct{}
+	kept := s.Nodes
+	for i, n := range s.Nodes {
+		cause, err := t.judge(n)
+		switch {
+		case err == nil && refused != nil:
+			kept = append(kept, n)
+		case err != nil:
+			if refused == nil {
+				refused = map[Node]struct{}{}
+				kept = slices.Clone(s.Nodes[:i])
+			}
+			n = Node{Service: n.Service, RPCAddr: n.RPCAddr, HTTPAddr: n.HTTPAddr}
+			refused[n] = struct{}{}
+			t.tell(n, cause, err)
+		}
+	}
+	t.forget(refused)
+	s.Nodes = kept
+	return s
+}
+
+// Control refuses connections to addresses where no believed node can be. It is for the Control field of a net.Dialer, which
+// calls it for each address that a host name came to, before the connection is made. It does not look at c.
+func (t *Trust) Control(_, address string, _ syscall.RawConn) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("check address %q: %w", address, err)
+	}
+	_, err = t.check(ap)
+	return err
+}
+
+// Refused returns how many nodes were refused, by cause: "network" and "own". It is a copy, and never nil.
+func (t *Trust) Refused() map[string]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.refused)
+}
+
+// judge says why n is not believed; a nil error means that it is.
+func (t *Trust) judge(n Node) (cause string, err error) {
+	if n.Service == t.self.Service && n.RPCAddr == t.self.RPCAddr && n.HTTPAddr == t.self.HTTPAddr {
+		return "", nil
+	}
+	for _, a := range [...]string{n.RPCAddr, n.HTTPAddr} {
+		// Most addresses are no host names, which ParseAddrPort would tell by an error that costs an allocation.
+		if a == "" || !(a[0] == '[' || '0' <= a[0] && a[0] <= '9') {
+			continue
+		}
+		if ap, perr := netip.ParseAddrPort(a); perr == nil {
+			if cause, err = t.check(ap); err != nil {
+				return cause, err
+			}
+		}
+	}
+	return "", nil
+}
+
+// check says why no node can be at ap.
+func (t *Trust) check(ap netip.AddrPort) (cause string, err error) {
+	ip := ap.Addr().Unmap().WithZone("")
+	if !slices.ContainsFunc(t.networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+		return causeNetwork, fmt.Errorf("address %s is outside nodeNetworks", ap)
+	}
+	_, own := t.own[netip.AddrPortFrom(ip, ap.Port())]
+	if _, all := t.ports[ap.Port()]; all && !own {
+		_, local := t.local[ip]
+		own = local || ip.IsLoopback()
+	}
+	if own {
+		return causeOwn, fmt.Errorf("address %s is this process's own", ap)
+	}
+	return "", nil
+}
+
+// tell counts and logs a refused node, once as long as it stays.
+func (t *Trust) tell(n Node, cause string, err error) {
+	t.mu.Lock()
+	_, known := t.known[n]
+	if !known {
+		t.known[n] = struct{}{}
+		t.refused[cause]++
+		t.logged++
+	}
+	news := !known && t.logged <= maxRefused
+	t.mu.Unlock()
+	if news {
+		t.log.Warn("node refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)
+	}
+}
+
+// forget drops what is refused no more.
+func (t *Trust) forget(now map[Node]struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.known, func(n Node, _ struct{}) bool { _, still := now[n]; return !still })
+}
