@@ -135,4 +135,3 @@ func members(t *testing.T, addr string, c registry.MembersConfig, ec etcd.Config
 	})
 	return m
 }
-
