@@ -38,6 +38,9 @@ type Gateway struct {
 	Prefix     string `yaml:"prefix"`     // of all routes: /api
 	H2C        bool   `yaml:"h2c"`        // HTTP/2 without TLS on the HTTP port, for clients that begin with it: false
 
+	// SnapshotFile is where the nodes are kept for a start without etcd, "" nowhere: data/{projectName}.nodes.
+	SnapshotFile string `yaml:"snapshotFile"`
+
 	// TLS is the HTTPS listener: there is one when there are certificates, or hosts to obtain them for.
 	TLS TLS `yaml:"tls"`
 
@@ -63,7 +66,7 @@ func (t TLS) enabled() bool { return len(t.Certificates) > 0 || len(t.ACME.Hosts
 func defaultConfig() Config {
 	return Config{
 		Project: project.Default(),
-		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, TLS: TLS{Port: 8443, RedirectPort: -1}, Settings: gateway.DefaultSettings()},
+		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, SnapshotFile: "data/{projectName}.nodes", TLS: TLS{Port: 8443, RedirectPort: -1}, Settings: gateway.DefaultSettings()},
 	}
 }
 

@@ -57,6 +57,7 @@ type process struct {
 	certs     *certs.Store     // nil without TLS
 	etcd      *embedded.Server // nil when etcd is elsewhere
 	registry  *etcd.Registry
+	members   *registry.Members
 	reporter  *trace.Reporter // nil when spans go nowhere
 	node      registry.Node
 	gateway   *gateway.Gateway
@@ -158,9 +159,10 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	if err != nil {
 		return err
 	}
+	trust := p.believe()
 	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
 	p.gateway, err = gateway.New(gateway.Config{
-		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.registry, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,
+		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.members, Control: trust.Control, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,
 		Tracer: trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
 	})
 	if err != nil {
@@ -184,7 +186,7 @@ func (p *process) run(ctx context.Context) error {
 	back, background := errgroup.WithContext(background)
 	back.Go(func() error { return p.gateway.Run(background) })
 	back.Go(func() error { return ended(background, p.registry.Run(background)) })
-	back.Go(func() error { return ended(background, p.registry.Watch(background, p.gateway.Apply)) })
+	back.Go(func() error { return ended(background, p.members.Watch(background, p.gateway.Apply)) })
 	if p.reporter != nil {
 		back.Go(func() error { return p.reporter.Run(background) })
 	}

@@ -18,9 +18,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,7 +50,10 @@ type Config struct {
 	NodeTLS   *tls.Config     // for nodes that publish TLS; nil is the system's authorities and no certificate of ours
 	Self      registry.Node   // the gateway's own node, whose join and leave are not printed
 	Log       *slog.Logger    // nil discards
-	Level     *slog.LevelVar  // what /log-level on the admin side changes; nil: nothing does
+	// Control is called with each address a node is dialled at, after its host name was resolved; an
+	// error of it is that of the connection. It fits registry.Trust. Nil allows all.
+	Control func(network, address string, c syscall.RawConn) error
+	Level   *slog.LevelVar // what /log-level on the admin side changes; nil: nothing does
 
 	// Collectors are figures of others in the process, which /metrics on the admin side shows too. Each is
 	// registered once, and its names are its own.
@@ -65,6 +70,7 @@ type Gateway struct {
 	keyLine   []byte // "Call-Service-Key: …\r\n"
 	pseudonym string // who we are in Via
 	discovery Discovery
+	dialer    *net.Dialer // to nodes
 	tracer    *trace.Tracer
 	log       *slog.Logger
 	level     *slog.LevelVar
@@ -121,7 +127,8 @@ func New(c Config) (*Gateway, error) {
 		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self, nodeTLS: c.NodeTLS,
-		known: make(chan struct{}), window: rateWindow,
+		dialer: newDialer(c.Control),
+		known:  make(chan struct{}), window: rateWindow,
 		conns: map[*conn]struct{}{},
 	}
 	g.room = sync.NewCond(&g.mu)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/goms-io/goms/pkg/registry"
@@ -23,6 +24,7 @@ const (
 
 // upstream holds the idle connections to one node, the youngest on top.
 type upstream struct {
+	dialer *net.Dialer
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
@@ -156,17 +158,19 @@ func (u *upstream) count() int {
 	return len(u.idle)
 }
 
-// nodeDialer connects to nodes; how long it may take is in the context.
-var nodeDialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-	Enable: true, Idle: askAfter, Interval: askEvery, Count: int((vanishedAfter - askAfter) / askEvery),
-}}
+// newDialer makes what connects to nodes, at addresses that control allows; how long it may take is in the context.
+func newDialer(control func(network, address string, c syscall.RawConn) error) *net.Dialer {
+	return &net.Dialer{Control: control, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: askAfter, Interval: askEvery, Count: int((vanishedAfter - askAfter) / askEvery),
+	}}
+}
 
 // dial makes a new connection, with TLS if the node publishes it: such a node is not spoken to plain. When
 // it fails, nothing of a request has reached the node.
 func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	nc, err := nodeDialer.DialContext(ctx, "tcp", u.addr)
+	nc, err := u.dialer.DialContext(ctx, "tcp", u.addr)
 	if err != nil {
 		return nil, err
 	}

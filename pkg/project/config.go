@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -47,6 +48,9 @@ type Config struct {
 	// nodes that want a certificate; ServerName is the name in every node's certificate, the host of its
 	// published address when it is empty. There is no way not to check.
 	NodeTLS config.TLS `yaml:"nodeTLS"`
+
+	// NodeNetworks are the networks that nodes live in; a node elsewhere is not believed. Private and loopback ones.
+	NodeNetworks []netip.Prefix `yaml:"nodeNetworks"`
 
 	// ZipkinAddr is the URL spans are posted to, as in http://127.0.0.1:9411/api/v2/spans; "" is nowhere.
 	ZipkinAddr string `yaml:"zipkinAddr"`
@@ -93,8 +97,11 @@ func Default() Config {
 		ProjectName: "goms",
 		Etcd:        Etcd{TTL: 10 * time.Second, Embedded: Embedded{Addr: "127.0.0.1:2379", Dir: "data/etcd"}},
 		Zipkin:      Zipkin{SampleRate: 1},
-		LogFormat:   "text",
-		LogLevel:    "info",
+
+		NodeNetworks: registry.DefaultNodeNetworks(),
+
+		LogFormat: "text",
+		LogLevel:  "info",
 	}
 }
 
@@ -137,6 +144,9 @@ func (c Config) Validate() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Etcd.Embedded.Addr); err != nil {
 		complain("etcd.embedded.addr", "address %q: want host:port", c.Etcd.Embedded.Addr)
+	}
+	if len(c.NodeNetworks) == 0 {
+		complain("nodeNetworks", "no network, so no node could be called; 0.0.0.0/0 and ::/0 are all")
 	}
 	if c.Etcd.Embedded.Dir == "" {
 		complain("etcd.embedded.dir", "no directory")

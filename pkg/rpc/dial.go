@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/openzipkin/zipkin-go"
@@ -39,6 +41,12 @@ type DialConfig struct {
 	// name to expect, the host of the target's address when it has none. nil = the
 	// system's authorities. It is not changed.
 	TLS *tls.Config
+
+
+	// Control is called with each address that is dialled, after its host name was
+	// resolved; an error of it is that of the connection. It fits registry.Trust. Nil
+	// allows all.
+	Control func(network, address string, c syscall.RawConn) error
 }
 
 // Conn is a connection to all nodes of one service. It implements
@@ -76,6 +84,10 @@ func Dial(c DialConfig) (*Conn, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+balancerName+`":{}}]}`),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithPerRPCCredentials(callKey{c.Keys.Current()}),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			d := net.Dialer{Control: c.Control}
+			return d.DialContext(ctx, "tcp", addr)
+		}),
 		grpc.WithNoProxy(), // nodes are never behind the machine's web proxy
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaderList),

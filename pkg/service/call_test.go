@@ -212,8 +212,8 @@ func fakeNode(t *testing.T, reg *registry.Memory, serve func(net.Conn)) string {
 			}
 		}()
 	}
-	// "0.0.0.1" sorts the node before the others.
-	n := registry.NewNode("user", "0.0.0.1:1", lis.Addr().String())
+	// "10.0.0.1" sorts the node before the others.
+	n := registry.NewNode("user", "10.0.0.1:1", lis.Addr().String())
 	if err := reg.Publish(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}

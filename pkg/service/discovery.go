@@ -20,6 +20,7 @@ import (
 // service, and the gRPC connections that were asked for.
 type discovery struct {
 	log     *slog.Logger
+	trust   *registry.Trust
 	dial    func(service string) (*rpc.Conn, error)
 	nodeTLS *tls.Config
 
@@ -36,14 +37,16 @@ type discovery struct {
 	closed   bool
 }
 
-func newDiscovery(log *slog.Logger, nodeTLS *tls.Config, dial func(string) (*rpc.Conn, error)) *discovery {
-	d := &discovery{log: log, dial: dial, nodeTLS: nodeTLS, known: make(chan struct{}), conns: map[string]*rpc.Conn{}}
+func newDiscovery(log *slog.Logger, trust *registry.Trust, nodeTLS *tls.Config, dial func(string) (*rpc.Conn, error)) *discovery {
+	d := &discovery{log: log, trust: trust, dial: dial, nodeTLS: nodeTLS, known: make(chan struct{}), conns: map[string]*rpc.Conn{}}
 	d.pools.Store(&map[string]*lb.Pool{})
 	return d
 }
 
-// apply takes a snapshot; the watch calls it, one at a time.
+// apply takes a snapshot; the watch calls it, one at a time. Nodes that are not
+// believed are left out.
 func (d *discovery) apply(s registry.Snapshot) {
+	s = d.trust.Filter(s)
 	d.updatePools(s)
 	old, self := d.swap(s)
 	select {
@@ -93,7 +96,7 @@ func (d *discovery) updatePool(pool *lb.Pool, nodes []registry.Node) {
 	}
 	for _, n := range pool.Nodes() {
 		if word, ok := d.applying[n.ID()]; ok {
-			n.Data.(*upstream).learn(word, d.nodeTLS) //nolint:forcetypeassert // see newUpstream
+			n.Data.(*upstream).learn(word, d.nodeTLS, d.trust.Control) //nolint:forcetypeassert // see newUpstream
 		}
 	}
 	pool.Update(specs)
@@ -104,7 +107,7 @@ func (d *discovery) updatePool(pool *lb.Pool, nodes []registry.Node) {
 // before it is picked.
 func (d *discovery) newUpstream(n *lb.Node) any {
 	u := &upstream{}
-	u.learn(d.applying[n.ID()], d.nodeTLS)
+	u.learn(d.applying[n.ID()], d.nodeTLS, d.trust.Control)
 	return u
 }
 

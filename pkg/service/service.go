@@ -98,6 +98,7 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	trust := registry.NewTrust(registry.TrustConfig{Networks: c.NodeNetworks, Log: o.Log})
 	s := &Service{
 		name: o.Name, config: c, log: o.Log, keys: keys, registry: o.Registry,
 		metrics: newMetrics(),
@@ -119,8 +120,8 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.nodes = newDiscovery(s.log, nodeTLS, func(service string) (*rpc.Conn, error) {
-		return rpc.Dial(rpc.DialConfig{Service: service, Keys: keys, Tracer: s.tracer, TLS: nodeTLS})
+	s.nodes = newDiscovery(s.log, trust, nodeTLS, func(service string) (*rpc.Conn, error) {
+		return rpc.Dial(rpc.DialConfig{Service: service, Keys: keys, Tracer: s.tracer, TLS: nodeTLS, Control: trust.Control})
 	})
 	var secure []grpc.ServerOption
 	if c.Service.TLS.enabled() {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/goms-io/goms/pkg/registry"
@@ -32,8 +33,11 @@ type link struct {
 	transport *http.Transport
 }
 
+// control is asked about each address before it is connected to.
+type control func(network, address string, c syscall.RawConn) error
+
 // learn takes in what the node says of itself.
-func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
+func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config, allow control) {
 	idle, scheme := min(idleAtMost, n.Reusable()), "http"
 	if n.TLS {
 		scheme = "https"
@@ -42,7 +46,7 @@ func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
 	if old != nil && old.scheme == scheme && old.transport.IdleConnTimeout == idle {
 		return
 	}
-	u.link.Store(&link{scheme, newTransport(n, idle, nodeTLS)})
+	u.link.Store(&link{scheme, newTransport(n, idle, nodeTLS, allow)})
 	if old != nil {
 		old.transport.CloseIdleConnections()
 	}
@@ -52,11 +56,12 @@ func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
 func (u *upstream) close() { u.link.Load().transport.CloseIdleConnections() }
 
 // newTransport returns the Transport for one node. It uses no proxy, asks for no
-// compression, and drops an idle connection before the node does. The kernel finds out,
-// after some seconds of silence, that a node's host has vanished.
-func newTransport(n registry.Node, idle time.Duration, nodeTLS *tls.Config) *http.Transport {
+// compression, connects only where it is allowed, and drops an idle connection before the
+// node does. The kernel finds out, after some seconds of silence, that a node's host has
+// vanished.
+func newTransport(n registry.Node, idle time.Duration, nodeTLS *tls.Config, allow control) *http.Transport {
 	dialer := &net.Dialer{
-		Timeout:         dialTimeout,
+		Timeout: dialTimeout, Control: allow,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: time.Second, Count: 3},
 	}
 	secure := n.ClientTLS(nodeTLS)
