@@ -42,7 +42,6 @@ type DialConfig struct {
 	// system's authorities. It is not changed.
 	TLS *tls.Config
 
-
 	// Control is called with each address that is dialled, after its host name was
 	// resolved; an error of it is that of the connection. It fits registry.Trust. Nil
 	// allows all.
