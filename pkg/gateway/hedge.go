@@ -53,12 +53,12 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 	c.phase.Store(phaseAnswer)
 
 	done := make(chan *runner, 2)
-	start := func(ans []byte) {
-		r := c.newRunner(x, head, ans)
+	start := func() {
+		r := c.newRunner(x, head)
 		r.patience, r.hurried = x.connectTimeout()
 		go c.run(ctx, r, done)
 	}
-	start(x.ans)
+	start()
 	running := 1
 	hedge := time.NewTimer(x.rule.Hedge)
 	defer hedge.Stop()
@@ -67,7 +67,7 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 		select {
 		case <-hedge.C:
 			if winner == nil && c.addSecond(x) {
-				start(make([]byte, answerBuffer))
+				start()
 				running++
 			}
 		case r := <-done:
@@ -104,10 +104,10 @@ func (c *conn) addSecond(x *exchange) bool {
 }
 
 // newRunner makes the runner of the attempt that begins.
-func (c *conn) newRunner(x *exchange, head, ans []byte) *runner {
+func (c *conn) newRunner(x *exchange, head []byte) *runner {
 	node := x.tried[x.attempts-1]
 	x.nameAttempt()
-	r := &runner{node: node, trace: c.gw.tracer.Child(x.trace), began: x.began, name: x.name, named: x.named, ans: ans}
+	r := &runner{node: node, trace: c.gw.tracer.Child(x.trace), began: x.began, name: x.name, named: x.named, ans: takeBuffer(answerBuffer)}
 	r.request = x.appendRequest(nil, head, r.trace, node.Addr())
 	node.Begin()
 	return r
@@ -135,6 +135,7 @@ func (c *conn) lose(x *exchange, r *runner, err error) {
 	if r.up != nil {
 		r.up.nc.Close()
 	}
+	giveBuffer(r.ans)
 }
 
 // blame counts a failure of a node's connection.
@@ -164,16 +165,15 @@ func (c *conn) win(x *exchange, r *runner) (how again, err error) {
 		if r.up != nil {
 			r.up.nc.Close()
 		}
+		giveBuffer(r.ans)
 		if c.ended() != endNone {
 			return againNever, c.upstreamError(x, r.err)
 		}
 		c.blame(x, r, r.err)
 		return r.how, r.err
 	}
-	if len(x.ans) < r.w {
-		x.ans = append(x.ans, make([]byte, r.w-len(x.ans))...)
-	}
-	x.ansR, x.ansW = 0, copy(x.ans, r.ans[:r.w])
+	giveBuffer(x.ans)
+	x.ans, x.ansR, x.ansW = r.ans, 0, r.w
 	x.name, x.named = r.name, r.named
 	c.attach(r.up)
 	c.phase.Store(phaseAnswer)
