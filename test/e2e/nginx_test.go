@@ -24,8 +24,15 @@ var (
 // the addresses of the gateways, the port, and the places of files.
 func startNginx(t testing.TB, gateways ...*gateway) string {
 	t.Helper()
-	path := need(t, "nginx", "nginx", "/usr/sbin/nginx")
+	need(t, "nginx", "nginx", "/usr/sbin/nginx")
 	conf, port := shippedNginx(t, gateways)
+	return runNginx(t, conf, port)
+}
+
+// runNginx runs nginx with a configuration that has it listen on the port.
+func runNginx(t testing.TB, conf string, port int) string {
+	t.Helper()
+	path := need(t, "nginx", "nginx", "/usr/sbin/nginx")
 	dir := t.TempDir()
 	for _, sub := range []string{"logs", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
