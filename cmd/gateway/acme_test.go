@@ -25,21 +25,6 @@ import (
 
 const acmeHost = "shop.goms.test"
 
-// freePort is a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	n, err := strconv.Atoi(port(ln))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // acmeConfig is the gateway's section for an authority's certificates.
 func acmeConfig(ca *pebble.Server, tlsPort, redirectPort int, more string) string {
 	return fmt.Sprintf("gateway:\n  drainDelay: 0s\n  tls:\n    port: %d\n    redirectPort: %d\n    acme: {hosts: [%s], email: a@goms.test, directory: '%s', caFile: %s%s}\n",
@@ -84,8 +69,8 @@ func adminText(t *testing.T, p *gatewayProcess) string {
 // TestACMEInEtcd has one gateway order by TLS-ALPN-01, and another find the certificate in etcd.
 func TestACMEInEtcd(t *testing.T) {
 	t.Parallel()
-	tlsPort := freePort(t)
-	ca := pebble.Start(t, tlsPort, freePort(t), time.Hour)
+	tlsPort := pebble.FreePort(t)
+	ca := pebble.Start(t, tlsPort, pebble.FreePort(t), time.Hour)
 	server, err := embedded.Start(t.Context(), embedded.Config{Addr: "127.0.0.1:0", Dir: filepath.Join(t.TempDir(), "etcd"), UnsafeNoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +83,7 @@ func TestACMEInEtcd(t *testing.T) {
 		t.Errorf("/metrics lacks %s or the end of the certificate", want)
 	}
 
-	other := startGateway(t, shared+acmeConfig(ca, freePort(t), -1, ""))
+	other := startGateway(t, shared+acmeConfig(ca, pebble.FreePort(t), -1, ""))
 	otherPort, err := strconv.Atoi(other.await(`Https Listen on port: (\d+)`))
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +118,8 @@ func TestACMEInEtcd(t *testing.T) {
 // TestACMEInADirectory has the redirect listener answer HTTP-01, and a restart need no second order.
 func TestACMEInADirectory(t *testing.T) {
 	t.Parallel()
-	tlsPort, plainPort := freePort(t), freePort(t)
-	ca := pebble.Start(t, freePort(t), plainPort, time.Hour) // does not reach the port of TLS
+	tlsPort, plainPort := pebble.FreePort(t), pebble.FreePort(t)
+	ca := pebble.Start(t, pebble.FreePort(t), plainPort, time.Hour) // does not reach the port of TLS
 	dir := filepath.Join(t.TempDir(), "certificates")
 	config := acmeConfig(ca, tlsPort, plainPort, ", cacheDir: "+dir)
 	if out, err := runFor(t, "check", "-config", write(t, "c.yml", "callServiceKey: "+key+"\n"+config)); err != nil || out != "OK\n" {
@@ -168,7 +153,7 @@ func TestACMEInADirectory(t *testing.T) {
 func TestACMEAway(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, pool := writeCertificate(t)
-	away := &pebble.Server{Directory: fmt.Sprintf("https://127.0.0.1:%d/dir", freePort(t)), CAFile: certFile}
+	away := &pebble.Server{Directory: fmt.Sprintf("https://127.0.0.1:%d/dir", pebble.FreePort(t)), CAFile: certFile}
 	config := acmeConfig(away, 0, -1, "") + "    certificates: [{certFile: " + certFile + ", keyFile: " + keyFile + "}]\n"
 	p := startGateway(t, embeddedEtcd(t)+config)
 	addr := "127.0.0.1:" + p.await(`Https Listen on port: (\d+)`)

@@ -44,7 +44,8 @@ type Gateway struct {
 	// TLS is the HTTPS listener: there is one when there are certificates, or hosts to obtain them for.
 	TLS TLS `yaml:"tls"`
 
-	// ProxyProtocol are the networks whose connections to the HTTP and HTTPS ports begin with a PROXY header.
+	// ProxyProtocol are the networks whose connections to the HTTP, HTTPS and redirect ports begin with a PROXY
+	// header.
 	ProxyProtocol []netip.Prefix `yaml:"proxyProtocol"`
 	// Listeners are further addresses for clients.
 	Listeners []Listener `yaml:"listeners"`

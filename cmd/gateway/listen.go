@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/project"
@@ -188,8 +191,27 @@ func (p *process) listenTLS() (err error) {
 	if g.TLS.RedirectPort < 0 {
 		return nil
 	}
-	p.plain, err = listen(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort")
-	return err
+	if p.plain, err = listen(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort"); err != nil {
+		return err
+	}
+	p.plain = proxied(p.plain, g.ProxyProtocol, g.HeadTimeout)
+	return nil
+}
+
+// proxied takes PROXY headers off the connections of a listener that is net/http's, from the networks given.
+func proxied(ln net.Listener, networks []netip.Prefix, patience time.Duration) net.Listener {
+	if len(networks) == 0 {
+		return ln
+	}
+	return &proxyproto.Listener{
+		Listener: ln, ReadHeaderTimeout: patience,
+		ConnPolicy: func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+			if a, ok := o.Upstream.(*net.TCPAddr); ok && slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a.AddrPort().Addr().Unmap()) }) {
+				return proxyproto.REQUIRE, nil
+			}
+			return proxyproto.SKIP, nil
+		},
+	}
 }
 
 // serve takes clients until the gateway is shut down.

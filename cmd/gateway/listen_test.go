@@ -114,12 +114,14 @@ gateway:
     - {addr: '127.0.0.1:0'}
   tls:
     port: 0
+    redirectPort: 0
     certificates: [{certFile: `+certFile+`, keyFile: `+keyFile+`}]
 `)
 	standard := "127.0.0.1:" + p.await(`Http Listen on port: (\d+)`)
 	https := "127.0.0.1:" + p.await(`Https Listen on port: (\d+)`)
 	p.await(`Http Listen on unix:` + plain + `\n`)
 	p.await(`Https Listen on unix:` + secure + `\n`)
+	redirect := "127.0.0.1:" + p.await(`Redirect Listen on port: (\d+)`)
 	proxied := p.await(`Https Listen on (127\.0\.0\.1:\d+)\n`)
 	bare := p.await(`Http Listen on (127\.0\.0\.1:\d+)\n`)
 	p.await(`registry read`)
@@ -158,6 +160,8 @@ gateway:
 	livez("the HTTP port without", "tcp", standard, false, "", "")
 	livez("the HTTPS port with a header", "tcp", https, true, header, "HTTP/1.1 200 ")
 	livez("the HTTPS port without", "tcp", https, true, "", "")
+	livez("the redirect with a header", "tcp", redirect, false, header, "HTTP/1.1 308 ")
+	livez("the redirect without", "tcp", redirect, false, "", "")
 	livez("a TLS listener with a header", "tcp", proxied, true, header, "HTTP/1.1 200 ")
 	livez("a listener that knows none, with a header", "tcp", bare, false, header, "HTTP/1.1 400 ")
 	livez("a listener that knows none", "tcp", bare, false, "", "HTTP/1.1 200 ")

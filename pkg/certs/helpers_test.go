@@ -282,15 +282,6 @@ func wantServed(t *testing.T, addr, name, file string) {
 	})
 }
 
-// freeAddr is an address that nobody listens at.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func port(t *testing.T, addr string) (n int) {
 	t.Helper()
 	_, s, err := net.SplitHostPort(addr)
