@@ -68,7 +68,7 @@ func (x *exchange) accepted() bool {
 func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 	e, key := newExtended(r)
 	ours, theirs := newDuplex()
-	g.startStream(r, theirs, e)
+	defer g.startStream(w, r, theirs, e).finish()
 	open := make(chan bool, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -62,7 +62,6 @@ func TestFramesThatAreNone(t *testing.T) {
 	f(true, "\x81\xff\x80\x00\x00\x00\x00\x01\x00\x00\x01\x02\x03\x04") // its highest bit is 0
 	f(true, "\x09\x80\x01\x02\x03\x04")                                 // no fragments of control frames (section 5.5)
 	f(true, "\x89\xfe\x00\x7e\x01\x02\x03\x04")                         // which are short
-	f(false, "GET / HTTP/1.1\r\n\r\n")                                  // 'G' without FIN is a continuation; 'E' is short: followed, see below
 }
 
 // FuzzFrames cuts bytes in two ways and wants the same of both: how bytes arrive means nothing.

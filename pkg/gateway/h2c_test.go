@@ -200,3 +200,44 @@ func TestUpgradeToH2CIsNeverHonoured(t *testing.T) {
 		t.Errorf("%d requests to upgrade reached the node", n)
 	}
 }
+
+// TestHTTP2StreamThatIsNotRead is reset, whether its answer fits into what is between the node and the client or
+// not, and neither a stream nor a connection to the node is held for it.
+func TestHTTP2StreamThatIsNotRead(t *testing.T) {
+	addr := node(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Write(make([]byte, map[string]int{"small": 1000, "large": 1 << 20}[r.URL.RawQuery]))
+	})
+	b := start(t, func(s *gateway.Settings) { s.BodyTimeout = 300 * time.Millisecond }, addr)
+	h2c := b.serve(gateway.Listener{H2C: true})
+	for _, size := range []string{"small", "large"} {
+		c, err := net.Dial("tcp", h2c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, http2.ClientPreface)
+		f := http2.NewFramer(c, c)
+		f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		for _, h := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "a"}, {":path", "/api/user/login?" + size}} {
+			enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+		}
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				t.Fatalf("%s: %v, want the stream reset", size, err)
+			}
+			if _, ok := frame.(*http2.RSTStreamFrame); ok {
+				break
+			}
+		}
+	}
+	for _, s := range b.g.Cluster(true).Services["user"].Detail {
+		if s.Failures != 0 || s.InFlight != 0 {
+			t.Errorf("node %s has %d failures, %d in flight", s.ID, s.Failures, s.InFlight)
+		}
+	}
+}

@@ -29,6 +29,7 @@ const (
 	streamWindow   = 64 << 10
 	connWindow     = 1 << 20
 	streamPingWait = 15 * time.Second
+	streamTime     = 10 * 365 * 24 * time.Hour // without it, a deadline set as the stream ends would outlive it
 )
 
 // http2Server serves the HTTP/2 connections that are handed to it.
@@ -50,8 +51,9 @@ func newHTTP2Server(g *Gateway) *http2Server {
 	s.server = &http.Server{
 		Handler: http.HandlerFunc(g.serveStream), Protocols: protocols, MaxHeaderBytes: maxStreamHead,
 		ReadHeaderTimeout: g.set.HeadTimeout, IdleTimeout: g.set.IdleTimeout, ConnState: s.state,
-		ConnContext: connContext,
-		ErrorLog:    slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
+		WriteTimeout: streamTime,
+		ConnContext:  connContext,
+		ErrorLog:     slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout: g.set.IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set.BodyTimeout,
@@ -129,6 +131,27 @@ type streamConn struct {
 	net.Conn
 	remote net.Addr
 	client context.Context // ends when the client gives the stream up
+	rest   time.Duration   // the client's time to take what is left of the answer
+
+	mu sync.Mutex          // guards w
+	w  http.ResponseWriter // nil once that time runs
+}
+
+// Close ends the connection: the answer is written.
+func (s *streamConn) Close() error {
+	s.finish()
+	return s.Conn.Close()
+}
+
+// finish has the stream reset unless the client takes what is left of the answer in time: without a window it
+// would hold the stream for ever. It is called when either end of the connection is done.
+func (s *streamConn) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w != nil {
+		http.NewResponseController(s.w).SetWriteDeadline(time.Now().Add(s.rest)) //nolint:errcheck // HTTP/2 has it
+		s.w = nil
+	}
 }
 
 // RemoteAddr returns the address of the client.
@@ -168,7 +191,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ours, theirs := net.Pipe()
-	g.startStream(r, theirs, nil)
+	defer g.startStream(w, r, theirs, nil).finish()
 	var wg sync.WaitGroup
 	wg.Go(func() { writeStream(ours, r) })
 	err := readStream(w, r, bufio.NewReaderSize(ours, 4<<10), nil)
@@ -180,11 +203,13 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// startStream serves the request that is written into nc's other end.
-func (g *Gateway) startStream(r *http.Request, nc net.Conn, e *extended) {
-	c := newConn(g, &streamConn{Conn: nc, remote: remoteOf(r), client: r.Context()})
+// startStream serves the request that is written into nc's other end. The caller finishes what it returns.
+func (g *Gateway) startStream(w http.ResponseWriter, r *http.Request, nc net.Conn, e *extended) *streamConn {
+	s := &streamConn{Conn: nc, remote: remoteOf(r), client: r.Context(), w: w, rest: g.set.BodyTimeout}
+	c := newConn(g, s)
 	c.tls, c.stream, c.extended = r.Context().Value(plainKey{}) == nil, true, e
 	g.start(c)
+	return s
 }
 
 // plainKey is there in the context of requests that came without TLS, whatever their :scheme says.
