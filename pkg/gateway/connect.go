@@ -41,7 +41,7 @@ func newExtended(r *http.Request) (e *extended, key string) {
 		e.fault = &failure{reason: ReasonBadProtocol}
 	}
 	var nonce [16]byte
-	rand.Read(nonce[:]) //nolint:errcheck // it never fails
+	rand.Read(nonce[:])
 	key = base64.StdEncoding.EncodeToString(nonce[:])
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
 	e.accept = base64.StdEncoding.EncodeToString(sum[:])
@@ -78,7 +78,7 @@ func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(relay(ours, r.Body, func() error { return nil }), io.EOF) {
 			ours.CloseWrite() //nolint:errcheck // always nil
 		} else {
-			ours.Close() // the client gave up the stream, or nobody reads any more
+			ours.Close() //nolint:errcheck // the client gave up the stream, or nobody reads any more
 		}
 	})
 	br := bufio.NewReaderSize(ours, 4<<10)
@@ -97,7 +97,7 @@ func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 		return nil
 	})
 	close(open)
-	ours.Close()
+	ours.Close() //nolint:errcheck // always nil
 	r.Body.Close()
 	wg.Wait()
 	if err != nil {

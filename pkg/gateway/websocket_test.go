@@ -136,44 +136,6 @@ func dialHTTP1(t testing.TB, c net.Conn) *wire {
 	return &wire{Reader: br, Writer: c, end: func() { c.(interface{ CloseWrite() error }).CloseWrite() }, status: res.StatusCode, head: res.Header}
 }
 
-// dialHTTP2 opens a WebSocket by an extended CONNECT.
-func dialHTTP2(t testing.TB, tr *http2.Transport, url, protocol string) *wire {
-	t.Helper()
-	in, out := io.Pipe()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	req, _ := http.NewRequestWithContext(ctx, "CONNECT", url, in)
-	req.Header[":protocol"] = []string{protocol}
-	req.Header.Set("Sec-Websocket-Version", "13")
-	req.Header.Set("Sec-Websocket-Key", "forged")
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		out.Close()
-		res.Body.Close()
-	})
-	return &wire{Reader: bufio.NewReader(res.Body), Writer: out, end: func() { out.Close() }, status: res.StatusCode, head: res.Header}
-}
-
-// overTLS and overH2C are transports of HTTP/2.
-func overTLS(t testing.TB, config *tls.Config) *http2.Transport {
-	tr := &http2.Transport{TLSClientConfig: config}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
-}
-
-func overH2C(t testing.TB) *http2.Transport {
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, addr)
-	}}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
-}
-
 // ways returns the ways to open a WebSocket at b.
 func (b *bench) ways() map[string]func(t testing.TB) *wire {
 	h2c := b.serve(gateway.Listener{H2C: true})
@@ -645,7 +607,7 @@ func TestExtendedConnectRefused(t *testing.T) {
 	h2c := b.serve(gateway.Listener{H2C: true})
 	f := func(protocol, path string, want int, reason string) {
 		t.Helper()
-		for url, tr := range map[string]*http2.Transport{"https://" + secure: overTLS(t, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), "http://" + h2c: overH2C(t)} {
+		for url, tr := range map[string]extendedClient{"https://" + secure: overTLS(t, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), "http://" + h2c: overH2C(t)} {
 			w := dialHTTP2(t, tr, url+path, protocol)
 			all, err := io.ReadAll(w)
 			if err != nil || w.status != want || !strings.Contains(string(all), `"`+reason+`"`) {
