@@ -29,10 +29,17 @@ const (
 	h2specPassed = 141
 )
 
-// TestH2spec runs h2spec against the gateway's TLS listener.
+// TestH2spec runs h2spec against the gateway's TLS listener, and against one that takes HTTP/2 without TLS.
 func TestH2spec(t *testing.T) {
-	h2spec := need(t, "h2spec (make tools)", os.Getenv("H2SPEC"), filepath.Join(repoRoot(), ".ci/tools/bin/h2spec"))
-	addr := serveTLS(t)
+	tool := need(t, "h2spec (make tools)", os.Getenv("H2SPEC"), filepath.Join(repoRoot(), ".ci/tools/bin/h2spec"))
+	secure, plain := serveHTTP2(t)
+	t.Run("TLS", func(t *testing.T) { h2spec(t, tool, secure, "-t", "-k") })
+	t.Run("h2c", func(t *testing.T) { h2spec(t, tool, plain) })
+}
+
+// h2spec runs the tool and judges what it found.
+func h2spec(t *testing.T, tool, addr string, args ...string) {
+	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +47,7 @@ func TestH2spec(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	report := filepath.Join(t.TempDir(), "report.xml")
-	cmd := exec.CommandContext(ctx, h2spec, "-t", "-k", "-S", "-h", "127.0.0.1", "-p", port, "-P", "/api/api/any", "-o", "3", "-j", report)
+	cmd := exec.CommandContext(ctx, tool, append(args, "-S", "-h", "127.0.0.1", "-p", port, "-P", "/api/api/any", "-o", "3", "-j", report)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil && (ctx.Err() != nil || !errors.As(err, new(*exec.ExitError))) { // it exits with 1 when a case fails
@@ -87,8 +94,8 @@ func TestH2spec(t *testing.T) {
 	}
 }
 
-// serveTLS serves a gateway in this process over TLS, with one node, and returns its address.
-func serveTLS(t *testing.T) string {
+// serveHTTP2 serves a gateway in this process over TLS and without, with one node, and returns its addresses.
+func serveHTTP2(t *testing.T) (secure, plain string) {
 	t.Helper()
 	routes, err := route.New(route.DefaultPrefix, route.Services{"api": {"any": {Path: "/any"}}})
 	if err != nil {
@@ -111,28 +118,31 @@ func serveTLS(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var listeners [2]net.Listener
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
+	done := make(chan error, 3)
 	go func() { done <- g.Run(ctx) }()
 	go func() {
-		done <- g.Serve(gw.Listener{Listener: ln, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}})
+		done <- g.Serve(gw.Listener{Listener: listeners[0], TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}})
 	}()
+	go func() { done <- g.Serve(gw.Listener{Listener: listeners[1], H2C: true}) }()
 	t.Cleanup(func() {
 		stop, end := context.WithTimeout(context.Background(), 5*time.Second)
 		defer end()
 		g.Shutdown(stop)
 		cancel()
-		for range 2 {
+		for range cap(done) {
 			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("the gateway ended: %v", err)
 			}
 		}
 	})
-	return ln.Addr().String()
+	return listeners[0].Addr().String(), listeners[1].Addr().String()
 }
 
 // simpleNode answers everything with the same text, having read what it was sent.
