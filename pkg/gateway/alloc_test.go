@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -131,5 +132,26 @@ func BenchmarkProxy(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestWebSocketAllocatesNothing holds for messages of either size of the buffer that they pass through.
+func TestWebSocketAllocatesNothing(t *testing.T) {
+	b := start(t, nil, echoing(t))
+	for _, size := range []int{100, 10 << 10} {
+		c := upgraded(t, b, "websocket")
+		out := appendFrame(nil, fin|opBinary, true, make([]byte, size))
+		in := make([]byte, len(out))
+		n := testing.AllocsPerRun(1000, func() {
+			if _, err := c.Write(out); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, in); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n >= 1 {
+			t.Errorf("a message of %d bytes and its answer allocate %v times, want never", size, n)
+		}
 	}
 }

@@ -68,7 +68,8 @@ func (x *exchange) accepted() bool {
 func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 	e, key := newExtended(r)
 	ours, theirs := newDuplex()
-	defer g.startStream(w, r, theirs, e).finish()
+	s := g.startStream(w, r, theirs, e)
+	defer s.finish()
 	open := make(chan bool, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -78,6 +79,7 @@ func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(relay(ours, r.Body, func() error { return nil }), io.EOF) {
 			ours.CloseWrite() //nolint:errcheck // always nil
 		} else {
+			s.reset.Store(true)
 			ours.Close() //nolint:errcheck // the client gave up the stream, or nobody reads any more
 		}
 	})

@@ -36,7 +36,7 @@ func dialHTTP2(t testing.TB, tr extendedClient, url, protocol string) *wire {
 		out.Close()
 		res.Body.Close()
 	})
-	return &wire{Reader: bufio.NewReader(res.Body), Writer: out, end: func() { out.Close() }, status: res.StatusCode, head: res.Header}
+	return &wire{Reader: bufio.NewReader(res.Body), Writer: out, end: func() { out.Close() }, reset: func() { res.Body.Close() }, status: res.StatusCode, head: res.Header}
 }
 
 // overTLS and overH2C are transports of HTTP/2.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/goms-io/goms/pkg/http1"
@@ -131,6 +132,7 @@ type streamConn struct {
 	net.Conn
 	remote net.Addr
 	client context.Context // ends when the client gives the stream up
+	reset  atomic.Bool     // it has, and client may not yet say so
 	rest   time.Duration   // the client's time to take what is left of the answer
 
 	mu sync.Mutex          // guards w
@@ -166,7 +168,7 @@ func (s *streamConn) CloseWrite() error {
 }
 
 // Gone reports whether the client has given the stream up.
-func (s *streamConn) Gone() bool { return s.client.Err() != nil }
+func (s *streamConn) Gone() bool { return s.reset.Load() || s.client.Err() != nil }
 
 type textAddr string
 

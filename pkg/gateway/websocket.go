@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -52,11 +53,20 @@ func (c *conn) carryFrames(ws *webSocket, f *frames, dst, src net.Conn) {
 			b.fit(n)
 		}
 		if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && ws.leaving.Load()) {
+			if src == c.nc && (!errors.Is(err, io.EOF) || clientReset(src)) {
+				c.end(endClientGone) // it takes nothing more either
+			}
 			c.halfClose(dst)
 			return
 		}
 	}
 	c.part(f, dst, src, b.bytes())
+}
+
+// clientReset reports whether a stream did not end, but was given up.
+func clientReset(nc net.Conn) bool {
+	s, ok := nc.(*streamConn)
+	return ok && s.Gone()
 }
 
 // part ends one way with a Close frame as soon as the frame that passes has ended, and then waits for the

@@ -116,6 +116,7 @@ type wire struct {
 	io.Reader
 	io.Writer
 	end    func() // the client's way ends
+	reset  func() // the client is gone
 	status int    // of the answer
 	head   http.Header
 }
@@ -133,7 +134,7 @@ func dialHTTP1(t testing.TB, c net.Conn) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &wire{Reader: br, Writer: c, end: func() { c.(interface{ CloseWrite() error }).CloseWrite() }, status: res.StatusCode, head: res.Header}
+	return &wire{Reader: br, Writer: c, end: func() { c.(interface{ CloseWrite() error }).CloseWrite() }, reset: func() { reset(c) }, status: res.StatusCode, head: res.Header}
 }
 
 // ways returns the ways to open a WebSocket at b.
@@ -156,6 +157,18 @@ func (b *bench) ways() map[string]func(t testing.TB) *wire {
 		"h2c": func(t testing.TB) *wire {
 			return dialHTTP2(t, overH2C(t), "http://"+h2c+"/api/user/login", "websocket")
 		},
+	}
+}
+
+// reset closes a TCP connection as a client does that has died.
+func reset(c net.Conn) {
+	tcp, ok := c.(*net.TCPConn)
+	if s, is := c.(*tls.Conn); is {
+		tcp, ok = s.NetConn().(*net.TCPConn)
+	}
+	if ok {
+		tcp.SetLinger(0)
+		tcp.Close()
 	}
 }
 
@@ -510,6 +523,50 @@ func TestWebSocketSlowReader(t *testing.T) {
 		if err != nil || first != fin|opBinary || len(payload) != 60000 {
 			t.Errorf("%s: %#x %d %v, want the first frame", way, first, len(payload), err)
 		}
+	}
+}
+
+// TestWebSocketReset: a client that gives up holds nothing, though the node never ends its side.
+func TestWebSocketReset(t *testing.T) {
+	release := make(chan struct{})
+	addr := webSocketNode(t, func(_ net.Conn, br *bufio.Reader) {
+		io.Copy(io.Discard, br)
+		<-release
+	})
+	t.Cleanup(func() { close(release) })
+	b := start(t, nil, addr)
+	for _, dial := range b.ways() {
+		w := opened(t, dial(t))
+		b.tunnels(1)
+		w.reset()
+		b.tunnels(0)
+	}
+}
+
+// TestWebSocketMemory holds many that are silent to the bound that SECURITY.md states.
+func TestWebSocketMemory(t *testing.T) {
+	const tunnels = 200
+	addr := webSocketNode(t, func(_ net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := br.Discard(1); err != nil {
+				return
+			}
+		}
+	})
+	b := start(t, nil, addr)
+	dialHTTP1(t, b.dial()).reset()
+	b.tunnels(0)
+	before := heap()
+	for range tunnels {
+		w := opened(t, dialHTTP1(t, b.dial()))
+		w.Write(appendFrame(nil, fin|opBinary, true, make([]byte, 20000)))
+		w.Write(appendFrame(nil, fin|opPing, true, nil))
+	}
+	b.tunnels(fmt.Sprint(tunnels))
+	each := (heap() - before) / tunnels
+	t.Logf("%d KiB each, with what client and node take in this process", each>>10)
+	if each > 64<<10 {
+		t.Errorf("a WebSocket takes %d KiB, want at most 64", each>>10)
 	}
 }
 
