@@ -18,6 +18,7 @@ package servicetest
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -59,6 +60,7 @@ type Node struct {
 	Service  *service.Service
 
 	client *http.Client
+	secure *tls.Config // towards nodes with TLS
 	cancel context.CancelFunc
 	done   chan struct{} // closed when Run has returned
 	err    error         // of Run; read after done
@@ -100,9 +102,15 @@ func Start(t testing.TB, name string, setup service.Setup, options ...Options) *
 	case <-time.After(patience):
 		t.Fatalf("run service %q: not registered after %v", name, patience)
 	}
+	if n.secure, err = c.NodeClientTLS(); err != nil {
+		t.Fatalf("make TLS to service %q: %v", name, err)
+	}
 	n.URL, n.RPCAddr = "http://"+s.Node().HTTPAddr, s.Node().RPCAddr
+	if s.Node().TLS {
+		n.URL = "https://" + s.Node().HTTPAddr
+	}
 	n.client = &http.Client{
-		Transport:     &keyed{key: n.Key, base: &http.Transport{}},
+		Transport:     &keyed{key: n.Key, base: &http.Transport{TLSClientConfig: n.secure}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return n
@@ -164,11 +172,11 @@ func (n *Node) Conn(t testing.TB) *rpc.Conn {
 	if err != nil {
 		t.Fatalf("make key: %v", err)
 	}
-	n.conn, err = rpc.Dial(rpc.DialConfig{Service: n.Service.Name(), Keys: keys})
+	n.conn, err = rpc.Dial(rpc.DialConfig{Service: n.Service.Name(), Keys: keys, TLS: n.secure})
 	if err != nil {
 		t.Fatalf("dial node: %v", err)
 	}
-	n.conn.Update([]rpc.Target{{Addr: n.RPCAddr, Weight: 1}})
+	n.conn.Update([]rpc.Target{{Addr: n.RPCAddr, Weight: 1, TLS: n.Service.Node().TLS}})
 	return n.conn
 }
 
