@@ -562,7 +562,7 @@ func TestWebSocketMemory(t *testing.T) {
 		w.Write(appendFrame(nil, fin|opBinary, true, make([]byte, 20000)))
 		w.Write(appendFrame(nil, fin|opPing, true, nil))
 	}
-	b.tunnels(fmt.Sprint(tunnels))
+	b.tunnels(tunnels)
 	each := (heap() - before) / tunnels
 	t.Logf("%d KiB each, with what client and node take in this process", each>>10)
 	if each > 64<<10 {
