@@ -64,7 +64,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // TestNodesIdleLimit: requests come about when the node closes its idle connections, and none is lost, though
 // a POST may not be repeated.
 func TestNodesIdleLimit(t *testing.T) {
-	const idle, clients, each = 250 * time.Millisecond, 150, 200
+	const idle, clients, each = 250 * time.Millisecond, 150, 140
 	var seen atomic.Int64
 	n := countedNode(t, idle, func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -113,10 +113,10 @@ func TestNodesIdleLimit(t *testing.T) {
 	}
 }
 
-// TestIdleLimitNeedsNoSweep: without Run nothing is swept, and yet an old connection is not used.
-func TestIdleLimitNeedsNoSweep(t *testing.T) {
+// TestIdleLimitBetweenSweeps: a limit shorter than the time from one sweep to the next holds.
+func TestIdleLimitBetweenSweeps(t *testing.T) {
 	n := countedNode(t, time.Minute, func(http.ResponseWriter, *http.Request) {})
-	b := traced(t, n.addr) // its gateway does not Run
+	b := start(t, nil)
 	node := registry.NewNode("user", n.addr, n.addr)
 	node.Idle = 20 * time.Millisecond
 	b.apply(node)

@@ -1,0 +1,364 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/console"
+	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/registry"
+)
+
+// secureNode starts a node that speaks TLS, and returns it with the authority of its certificate. change may
+// alter how it does.
+func secureNode(t testing.TB, change func(*tls.Config), h http.HandlerFunc) (registry.Node, *counted, *x509.CertPool) {
+	t.Helper()
+	cert, pool := certificate(t)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
+	if change != nil {
+		change(config)
+	}
+	plain := countedNode(t, time.Minute, h)
+	plain.ErrorLog = log.New(io.Discard, "", 0)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); plain.Serve(ln) }()
+	t.Cleanup(func() { plain.Close(); <-done })
+	n := registry.NewNode("user", ln.Addr().String(), ln.Addr().String())
+	n.TLS = true
+	return n, plain, pool
+}
+
+// trusting starts a gateway that trusts pool.
+func trusting(t testing.TB, pool *x509.CertPool, nodes ...registry.Node) *bench {
+	t.Helper()
+	b := startConfig(t, func(c *gateway.Config) { c.NodeTLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12} }, nil)
+	b.apply(nodes...)
+	return b
+}
+
+// TestNodesWithTLS: bodies of all kinds go both ways, over connections that are used again.
+func TestNodesWithTLS(t *testing.T) {
+	for name, version := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		t.Run(name, func(t *testing.T) {
+			var resumed atomic.Int64
+			n, counted, pool := secureNode(t, func(c *tls.Config) { c.MaxVersion = version }, func(w http.ResponseWriter, r *http.Request) {
+				if r.TLS.DidResume {
+					resumed.Add(1)
+				}
+				if r.TLS.Version != version || r.TLS.NegotiatedProtocol != "http/1.1" {
+					t.Errorf("TLS %x, protocol %q", r.TLS.Version, r.TLS.NegotiatedProtocol)
+				}
+				body, _ := io.ReadAll(r.Body)
+				if r.URL.RawQuery == "chunked" {
+					w.(http.Flusher).Flush()
+				}
+				w.Write(body)
+			})
+			b := trusting(t, pool, n)
+			for _, size := range []int{0, 10, 300 << 10, 3 << 20} {
+				for _, query := range []string{"", "?chunked"} {
+					sent := bytes.Repeat([]byte("0123456789"), size/10)
+					status, got := b.do("POST", "/api/user/login"+query, io.MultiReader(bytes.NewReader(sent))) // chunked, of no known length
+					if status != 200 || got != string(sent) {
+						t.Errorf("POST%s of %d bytes = %d, %d bytes", query, size, status, len(got))
+					}
+					if status, got = b.do("POST", "/api/user/login"+query, bytes.NewReader(sent)); status != 200 || got != string(sent) {
+						t.Errorf("POST%s of %d bytes, length known = %d, %d bytes", query, size, status, len(got))
+					}
+				}
+			}
+			for range 50 {
+				if status, _ := b.get("/api/user/login"); status != 200 {
+					t.Fatalf("GET = %d, want 200", status)
+				}
+			}
+			// A request may come before the connection of the one before is back, hence not exactly 1.
+			made := counted.ever.Load()
+			if made > 5 {
+				t.Errorf("%d connections for 66 requests one after the other", made)
+			}
+			if detail := b.g.Cluster(true).Services["user"].Detail; !detail[0].TLS || detail[0].Idle == 0 {
+				t.Errorf("Cluster(verbose) = %+v, want TLS and idle connections", detail)
+			}
+			n.State = registry.Draining
+			b.apply(n) // closes what is idle
+			b.get("/api/user/login")
+			if resumed.Load() == 0 || counted.ever.Load() == made {
+				t.Errorf("the last of %d connections did not resume the session", counted.ever.Load())
+			}
+		})
+	}
+}
+
+// TestQuiet: a session ticket does not make a connection useless, bytes that nobody asked for and an end do.
+func TestQuiet(t *testing.T) {
+	cert, pool := certificate(t)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	say, end := make(chan string), make(chan bool) // polite or not
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c := nc.(*tls.Conn)
+			c.Handshake() // sends a ticket
+			for text := range say {
+				if text == "" {
+					break
+				}
+				io.WriteString(c, text)
+			}
+			if <-end {
+				c.Close()
+			} else {
+				c.NetConn().Close()
+			}
+		}
+	}()
+	defer func() { ln.Close(); <-done }()
+	n := registry.NewNode("user", ln.Addr().String(), ln.Addr().String())
+	n.TLS = true
+	connect := func() gateway.NodeConn {
+		t.Helper()
+		c, err := gateway.DialNode(n, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Conn().Close() })
+		eventually(t, "the ticket", c.Waiting)
+		for range 3 {
+			if !c.Quiet() {
+				t.Fatal("a connection with a ticket is not quiet")
+			}
+		}
+		if c.Waiting() {
+			t.Fatal("the ticket was not taken in")
+		}
+		return c
+	}
+	c := connect()
+	say <- "hello"
+	buf := make([]byte, 10)
+	if m, err := io.ReadFull(c.Conn(), buf[:4]); err != nil {
+		t.Fatalf("Read() = %q, %v", buf[:m], err)
+	}
+	if c.Quiet() { // the rest is in TLS's buffer, not on the socket
+		t.Error("a connection with the rest of an answer is quiet")
+	}
+	say <- ""
+	end <- true
+
+	for _, polite := range []bool{true, false} {
+		c = connect()
+		say <- ""
+		end <- polite
+		eventually(t, "the end", c.Waiting)
+		if c.Quiet() {
+			t.Errorf("a connection that has ended, politely %v, is quiet", polite)
+		}
+	}
+	c = connect()
+	say <- "unasked"
+	eventually(t, "the bytes", c.Waiting)
+	if c.Quiet() {
+		t.Error("a connection with bytes that nobody asked for is quiet")
+	}
+	say <- ""
+	end <- true
+}
+
+// TestNodesThatCannotProveThemselves: the request goes to another node, also a POST, since nothing of it has
+// reached the first; and the reason names the node, who it should have been, and what is wrong.
+func TestNodesThatCannotProveThemselves(t *testing.T) {
+	_, other := certificate(t)
+	for name, c := range map[string]struct {
+		server func(*tls.Config)
+		client func(*tls.Config)
+		want   string
+	}{
+		"unknown authority": {client: func(c *tls.Config) { c.RootCAs = other }, want: `expected to be "127.0.0.1": tls: failed to verify certificate: x509: certificate signed by unknown authority`},
+		"another name":      {client: func(c *tls.Config) { c.ServerName = "node.test" }, want: `expected to be "node.test": tls: failed to verify certificate: x509:`},
+		"old versions only": {server: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, want: "protocol version not supported"},
+		"our certificate 1.2": {server: func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS12 },
+			want: "remote error: tls: "},
+		"our certificate 1.3": {server: func(c *tls.Config) { c.ClientAuth, c.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS13 },
+			want: "remote error: tls: certificate required"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reached := make(chan struct{}, 100)
+			n, _, pool := secureNode(t, c.server, func(http.ResponseWriter, *http.Request) { reached <- struct{}{} })
+			ours := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+			if c.client != nil {
+				c.client(ours)
+			}
+			var out lockedBuffer
+			lines, err := console.New(&out, "text", "gateway", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := startConfig(t, func(g *gateway.Config) { g.NodeTLS, g.Log = ours, lines }, nil)
+			good := node(t, func(http.ResponseWriter, *http.Request) {})
+			b.apply(n, registry.NewNode("user", good, good))
+			for range 20 {
+				if status, body := b.do("POST", "/api/user/login", strings.NewReader("x")); status != 200 {
+					t.Errorf("POST = %d %s, want 200 from the other node", status, body)
+				}
+			}
+			b.apply(n)
+			if status, body := b.do("POST", "/api/user/login", strings.NewReader("x")); status != 502 || !strings.Contains(body, `"connect_failed"`) {
+				t.Errorf("POST with that node alone = %d %s, want 502 connect_failed", status, body)
+			}
+			if len(reached) != 0 {
+				t.Error("the node was given a request")
+			}
+			if !strings.Contains(strings.ReplaceAll(out.String(), `\"`, `"`), c.want) {
+				t.Errorf("log = %s, want %s", out.String(), c.want)
+			}
+		})
+	}
+}
+
+// TestNotPlainToNodesWithTLS: a node that publishes TLS gets no plain byte, whenever it says so; one that takes it
+// back gets plain requests.
+func TestNotPlainToNodesWithTLS(t *testing.T) {
+	first := make(chan []byte, 100)
+	addr := rawNode(t, func(c net.Conn, br *bufio.Reader) {
+		begin := make([]byte, 5)
+		io.ReadFull(br, begin)
+		first <- begin
+		if begin[0] == 'G' {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			io.Copy(io.Discard, br)
+		}
+	})
+	n := registry.NewNode("user", addr, addr)
+	b := start(t, nil)
+	f := func(secure bool, want int) {
+		t.Helper()
+		n.TLS = secure
+		b.apply(n)
+		if status, body := b.get("/api/user/login"); status != want {
+			t.Errorf("GET with TLS %v = %d %s, want %d", secure, status, body, want)
+		}
+		begin := <-first
+		if plain := begin[0] == 'G'; plain == secure || secure && begin[0] != 22 {
+			t.Errorf("with TLS %v the node got %q first", secure, begin)
+		}
+	}
+	f(true, 502)
+	f(false, 200)
+	f(true, 502) // the idle plain connection is not used
+	f(false, 200)
+}
+
+// TestHandshakeTakesConnectTimeout: a node that accepts, and says nothing.
+func TestHandshakeTakesConnectTimeout(t *testing.T) {
+	addr := rawNode(t, func(_ net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) })
+	n := registry.NewNode("user", addr, addr)
+	n.TLS = true
+	b := start(t, func(s *gateway.Settings) { s.ConnectTimeout = 100 * time.Millisecond })
+	b.apply(n)
+	began := time.Now()
+	if status, body := b.get("/api/user/login"); status != 502 || !strings.Contains(body, `"connect_failed"`) {
+		t.Errorf("GET = %d %s, want 502 connect_failed", status, body)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// TestCutTLS: where the end of the connection is the end of the body, somebody between cannot make a short body
+// look whole.
+func TestCutTLS(t *testing.T) {
+	cut := make(chan bool, 1)
+	n, _, pool := secureNode(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		nc, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		buf.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
+		buf.Flush()
+		if <-cut {
+			nc.(*tls.Conn).NetConn().Close()
+		} else {
+			nc.Close()
+		}
+	})
+	b := trusting(t, pool, n)
+	f := func(how, whole bool) {
+		t.Helper()
+		cut <- how
+		res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(b.raw("GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if string(body) != "half" || whole != (err == nil) {
+			t.Errorf("cut %v: body %q, %v; whole %v expected", how, body, err, whole)
+		}
+	}
+	f(false, true)
+	f(true, false)
+}
+
+// TestTunnelOverTLS: an upgraded connection to a node with TLS, ended by either side.
+func TestTunnelOverTLS(t *testing.T) {
+	n, _, pool := secureNode(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		nc, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		buf.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+		buf.Flush()
+		io.Copy(nc, buf)
+		io.WriteString(nc, "bye") // the other half is still open
+	})
+	b := trusting(t, pool, n)
+	c := b.dial()
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nearly")
+	br := bufio.NewReader(c)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil || res.StatusCode != 101 {
+		t.Fatalf("upgrade = %v, %v", res, err)
+	}
+	io.WriteString(c, " late")
+	got := make([]byte, 10)
+	if _, err := io.ReadFull(br, got); err != nil || string(got) != "early late" {
+		t.Errorf("echo = %q, %v", got, err)
+	}
+	c.(*net.TCPConn).CloseWrite()
+	rest, err := io.ReadAll(br)
+	if err != nil || string(rest) != "bye" {
+		t.Errorf("after the half-close %q, %v; want bye", rest, err)
+	}
+	eventually(t, "the tunnel to end", func() bool {
+		return !strings.Contains(fmt.Sprint(b.g.Cluster(true).Services["user"].Detail), "InFlight:1")
+	})
+	if detail := b.g.Cluster(true).Services["user"].Detail; detail[0].Idle != 0 {
+		t.Errorf("a tunnel's connection is kept: %+v", detail)
+	}
+}
