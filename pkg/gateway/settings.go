@@ -16,10 +16,10 @@ type Settings struct {
 	HeadTimeout         time.Duration `yaml:"headTimeout"`         // a client's time to send a whole head: 10s
 	IdleTimeout         time.Duration `yaml:"idleTimeout"`         // a connection's time between two requests: 120s
 	BodyTimeout         time.Duration `yaml:"bodyTimeout"`         // between two pieces of a body, either way: 30s
-	ConnectTimeout      time.Duration `yaml:"connectTimeout"`      // to connect to a node: 1s
+	ConnectTimeout      time.Duration `yaml:"connectTimeout"`      // to connect to a node, with its TLS handshake: 1s
 	AnswerTimeout       time.Duration `yaml:"answerTimeout"`       // from the whole request to the answer's head, where the route names none: 30s
 	StreamTimeout       time.Duration `yaml:"streamTimeout"`       // of silence in an upgraded connection or an event stream: 10m
-	UpstreamIdleTimeout time.Duration `yaml:"upstreamIdleTimeout"` // an idle connection to a node, shorter than the node's own: 60s
+	UpstreamIdleTimeout time.Duration `yaml:"upstreamIdleTimeout"` // an idle connection to a node, or less where the node's own limit is near: 60s
 	DrainDelay          time.Duration `yaml:"drainDelay"`          // from the call to stop until no connection is accepted: 1s
 	DrainTimeout        time.Duration `yaml:"drainTimeout"`        // for requests in flight to finish after that: 30s
 

@@ -208,7 +208,7 @@ func (c *upstreamConn) quiet() bool {
 // cut closes a connection that something may still be under way on, without a word to the node.
 func (c *upstreamConn) cut() {
 	if c.wire != nil {
-		c.wire.Close()
+		c.wire.TCPConn.Close()
 		return
 	}
 	c.nc.Close()

@@ -200,10 +200,14 @@ func TestNodesThatCannotProveThemselves(t *testing.T) {
 		"unknown authority": {client: func(c *tls.Config) { c.RootCAs = other }, want: `expected to be "127.0.0.1": tls: failed to verify certificate: x509: certificate signed by unknown authority`},
 		"another name":      {client: func(c *tls.Config) { c.ServerName = "node.test" }, want: `expected to be "node.test": tls: failed to verify certificate: x509:`},
 		"old versions only": {server: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, want: "protocol version not supported"},
-		"our certificate 1.2": {server: func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS12 },
-			want: "remote error: tls: "},
-		"our certificate 1.3": {server: func(c *tls.Config) { c.ClientAuth, c.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS13 },
-			want: "remote error: tls: certificate required"},
+		"our certificate 1.2": {
+			server: func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS12 },
+			want:   "remote error: tls: ",
+		},
+		"our certificate 1.3": {
+			server: func(c *tls.Config) { c.ClientAuth, c.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS13 },
+			want:   "remote error: tls: certificate required",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reached := make(chan struct{}, 100)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +26,7 @@ import (
 	"github.com/gin-gonic/gin"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/service"
 	"github.com/goms-io/goms/pkg/service/servicetest"
@@ -295,12 +298,14 @@ func TestIdleLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	var conns atomic.Int64
-	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+	s := &http.Server{
+		ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				conns.Add(1)
 			}
-		}}
+		},
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(ln) }()
 	defer func() { s.Close(); <-done }()
@@ -390,5 +395,33 @@ func TestNodeTurnsTLS(t *testing.T) {
 				t.Errorf("with TLS %v the node got %q", node.TLS, got)
 			}
 		}
+	}
+}
+
+// TestCommentedDefaults uncomments every line of the example that shows a default: what comes out must be the
+// defaults.
+func TestCommentedDefaults(t *testing.T) {
+	text, err := os.ReadFile("../../configs/service.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	comment := regexp.MustCompile(`(?m)^  # ([a-zA-Z]+: .*)$`)
+	file := filepath.Join(t.TempDir(), "service.yml")
+	if err := os.WriteFile(file, comment.ReplaceAll(text, []byte("  $1")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown := len(comment.FindAll(text, -1))
+	var c service.Config
+	c.Config = quick(nil).Config
+	if err := config.Load(file, &c, config.Options{Env: func(string) (string, bool) { return "", false }}); err != nil {
+		t.Fatal(err)
+	}
+	want := service.DefaultConfig().Service
+	want.TrustedProxies = c.Service.TrustedProxies
+	if len(c.Service.TrustedProxies) != 0 || fmt.Sprint(c.Service) != fmt.Sprint(want) {
+		t.Errorf("service.yml shows %+v\nwant %+v", c.Service, want)
+	}
+	if shown != 11 {
+		t.Errorf("%d commented keys, want 11", shown)
 	}
 }
