@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -109,8 +110,13 @@ func (g *Gateway) announce(what string, nodes []registry.Node) {
 }
 
 // failed counts a failed connection against a node, and tells when that first takes it out of the picks.
+// So it does when TLS to it fails, which time alone will not mend.
 func (g *Gateway) failed(pool *lb.Pool, n *lb.Node, err error) {
-	if pool.Failed(n) && n.Data.(*upstream).out.CompareAndSwap(false, true) { //nolint:forcetypeassert // see newUpstream
+	u := n.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
+	if _, ok := errors.AsType[*handshakeError](err); ok && u.unproven.CompareAndSwap(false, true) {
+		g.log.Warn("cannot be reached over TLS (nodeTLS says how)", "service", pool.Service(), "node", n.ID(), "err", err)
+	}
+	if pool.Failed(n) && u.out.CompareAndSwap(false, true) {
 		g.log.Warn("is left out, its connections fail", "service", pool.Service(), "node", n.ID(), "err", err)
 	}
 }

@@ -28,7 +28,9 @@ type upstream struct {
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
-	out    atomic.Bool                // that the node is left out has been told
+	out      atomic.Bool // that the node is left out has been told
+	unproven atomic.Bool // that TLS to it fails has been told
+
 	reuse  atomic.Int64               // how old the last use of a connection may be for another, in nanoseconds
 	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain
 

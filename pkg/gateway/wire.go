@@ -52,11 +52,18 @@ func (c *upstreamConn) handshake(ctx context.Context) error {
 	c.wire = &wire{TCPConn: tcp, probe: c.probe}
 	secure := tls.Client(c.wire, c.secure)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("make TLS connection to %s, expected to be %q: %w", c.from.addr, c.secure.ServerName, err)
+		return &handshakeError{fmt.Errorf("make TLS connection to %s, expected to be %q: %w", c.from.addr, c.secure.ServerName, err)}
 	}
+	c.from.unproven.Store(false)
 	c.nc = secure
 	return nil
 }
+
+// handshakeError is a node with TLS that is there, but could not be spoken to.
+type handshakeError struct{ error }
+
+// Unwrap returns the cause.
+func (e *handshakeError) Unwrap() error { return e.error }
 
 // truncated reports whether the connection's end may be the work of somebody between: TLS ends with a word
 // (RFC 9112 section 9.8).

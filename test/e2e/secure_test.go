@@ -1,0 +1,101 @@
+package e2e_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// nodeCertificate writes a certificate for nodes on this host, which is its own authority, and returns its files.
+func nodeCertificate(t testing.TB) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nodes"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
+	writeFile(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	writeFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
+	return certFile, keyFile
+}
+
+// TestNodesWithTLS runs a whole system whose nodes want TLS and certificates of their callers: gateway to node, node
+// to node, and the nodes' health checks. A gateway without the authority's file reaches nobody, and says why.
+func TestNodesWithTLS(t *testing.T) {
+	certFile, keyFile := nodeCertificate(t)
+	secure := fmt.Sprintf("{certFile: %s, keyFile: %s, ", certFile, keyFile)
+	s := newSystem(t, setup{
+		services: "services:\n  user:\n    login: /login\n  order:\n    submit: /order/submit\n",
+		config:   "  tls: " + secure + "clientCAFile: " + certFile + "}\nnodeTLS: " + secure + "caFile: " + certFile + "}\n",
+	})
+	gw := s.gateway()
+	user := s.userNode()
+	s.orderNode()
+	gw.sees("user", 1)
+	gw.sees("order", 1)
+	eventually(t, 10*time.Second, "order reaches user over TLS", func() error {
+		a, err := fetch("POST", gw.url("/api/order/submit?a=1"), `{"item":7}`, http.Header{"Content-Type": {"application/json"}})
+		if err == nil && a.status != 200 {
+			err = errors.New(a.body)
+		}
+		return err
+	})
+	if body, err := get(gw.url("/cluster?verbose=1")); err != nil || strings.Count(body, `"TLS": true`) != 2 {
+		t.Errorf("/cluster?verbose=1 = %s, %v; want two nodes with TLS", body, err)
+	}
+	if _, err := get("http://" + user.addr() + "/livez"); err == nil {
+		t.Error("the node speaks plain too")
+	}
+	stranger := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // it is the node that must refuse
+	if c, err := tls.Dial("tcp", user.addr(), stranger); err == nil {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Errorf("a caller without a certificate: %v", err)
+		}
+		c.Close()
+	}
+	_, stderr, code := command(t, 20*time.Second, launch{
+		name: "healthcheck", path: bin(t, "cmd/service"), dir: s.dir, args: []string{"healthcheck", "-http_port", fmt.Sprint(user.http)},
+	})
+	if code != 0 {
+		t.Errorf("healthcheck exits %d: %s", code, stderr)
+	}
+
+	other, _ := nodeCertificate(t)
+	config := filepath.Join(s.dir, "other.yml")
+	writeFile(t, config, fmt.Sprintf("callServiceKey: %q\nservices: {user: {login: /login}}\nnodeTLS: {caFile: %s}\n", callKey, other))
+	lost := s.gateway("-config", config)
+	lost.sees("user", 1)
+	for range 5 {
+		if a, err := fetch("POST", lost.url("/api/user/login"), "{}", nil); err != nil || a.status != 502 || !strings.Contains(a.body, `"connect_failed"`) {
+			t.Errorf("with another authority %d %s, %v; want 502 connect_failed", a.status, a.body, err)
+		}
+	}
+	lost.line(5*time.Second, `cannot be reached over TLS.* err=.*127\.0\.0\.1.*certificate signed by unknown authority`)
+}
