@@ -23,7 +23,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		head, err := c.readAnswerHead(x, up)
 		if err != nil {
 			if interim == 0 && x.ansW == 0 && x.whole && up.refused(err) {
-				return againAny, &failure{ReasonConnectFailed, err}
+				return againAny, &failure{ReasonConnectFailed, &handshakeError{err}}
 			}
 			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 || c.ended() == endAttempt {
 				return againIdempotent, err // not a byte of an answer, or none in time
@@ -44,7 +44,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			return againNever, &failure{ReasonBadAnswer, errNotSwitched} // the client would take it for a tunnel
 		case x.res.Status >= 200:
 			x.takeAnswer()
-			up.since = exactly()
+			up.answered()
 			if how, err := c.settle(x); err != nil {
 				return how, err
 			}

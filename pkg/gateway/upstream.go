@@ -189,6 +189,14 @@ func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamCo
 	return c, nil
 }
 
+// answered notes that an answer has begun.
+func (c *upstreamConn) answered() {
+	c.since = exactly()
+	if c.wire != nil && c.from.unproven.Load() {
+		c.from.unproven.Store(false)
+	}
+}
+
 // wait says how long the node may leave unacknowledged what it was sent. A node that takes nothing, though
 // it is there, counts as silent too: where a body is on its way it is given a body's time.
 func (c *upstreamConn) wait(d time.Duration) {

@@ -54,7 +54,6 @@ func (c *upstreamConn) handshake(ctx context.Context) error {
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return &handshakeError{fmt.Errorf("make TLS connection to %s, expected to be %q: %w", c.from.addr, c.secure.ServerName, err)}
 	}
-	c.from.unproven.Store(false)
 	c.nc = secure
 	return nil
 }

@@ -239,6 +239,9 @@ func TestNodesThatCannotProveThemselves(t *testing.T) {
 			if !strings.Contains(strings.ReplaceAll(out.String(), `\"`, `"`), c.want) {
 				t.Errorf("log = %s, want %s", out.String(), c.want)
 			}
+			if n := strings.Count(out.String(), "cannot be reached over TLS"); n != 1 {
+				t.Errorf("told %d times that TLS fails, want once:\n%s", n, out.String())
+			}
 		})
 	}
 }

@@ -238,3 +238,23 @@ func ExampleDial() {
 	fmt.Println(users != nil, err)
 	// Output: false dial: service and call-service key are required
 }
+
+// TestTargetTurnsTLS: a target that says TLS is not spoken to plain, and one that takes it back is.
+func TestTargetTurnsTLS(t *testing.T) {
+	n := start(t, "a")
+	conn, client := dial(t, rpc.DialConfig{})
+	call := func(secure bool) error {
+		t.Helper()
+		conn.Update([]rpc.Target{{Addr: n.addr, Weight: 1, TLS: secure}})
+		_, err := client.UnaryCall(t.Context(), ask("who"))
+		return err
+	}
+	for range 2 {
+		if err := call(false); err != nil {
+			t.Errorf("plain: %v", err)
+		}
+		if err := call(true); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), n.addr+", expected to be ") {
+			t.Errorf("TLS to a plain node = %v, want Unavailable and whom was expected", err)
+		}
+	}
+}
