@@ -19,7 +19,7 @@ type guard struct {
 	upload   atomic.Int64 // the same for the request's body, while it is passed on beside the answer; 0 when it is not
 	spliced  atomic.Bool  // the kernel moves the request's body
 
-	began     atomic.Int64 // when the request's body began to be passed on, in the sweep's clock
+	began     atomic.Int64 // when the request's body began to come, in the sweep's clock; 0 not yet
 	got       atomic.Int64 // bytes of bodies that were copied, over the connection's life
 	hungry    atomic.Bool  // the copying waits for the client, not for the node
 	unhurried atomic.Bool  // the answer is an event stream: neither side has to be fast

@@ -32,7 +32,7 @@ func (c *conn) checkPace() {
 		return // an event stream: who is slow may only be silent
 	}
 	set := &c.gw.set
-	if began := c.began.Load(); c.upload.Load() > 0 && set.MinBodyRate > 0 {
+	if began := c.began.Load(); began != 0 && c.upload.Load() > 0 && set.MinBodyRate > 0 {
 		if c.sending.body != began {
 			c.sending = pace{body: began, mark: c.received()}
 		}

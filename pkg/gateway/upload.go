@@ -16,7 +16,6 @@ import (
 // has read everything, and both may stream at once.
 type upload struct {
 	active bool
-	waits  bool         // for the node to ask for the body, until its first byte has come
 	after  atomic.Int64 // how long the answer may be waited for once the body has passed
 	wg     sync.WaitGroup
 	read   atomic.Bool // the whole body has been read from the client
@@ -38,8 +37,10 @@ func (c *conn) startUpload(x *exchange, up *upstreamConn) {
 	x.upload.wg.Add(1)
 	x.upload.after.Store(int64(x.answerTimeout()))
 	c.unhurried.Store(false)
-	x.upload.waits = x.req.Expect
-	c.began.Store(c.gw.clock())
+	c.began.Store(0)
+	if !x.req.Expect { // else the client may wait for the node's 100
+		c.began.Store(c.gw.clock())
+	}
 	c.armUpload()
 	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
 	go c.passRequestBody(x, up)
@@ -97,7 +98,7 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 			most = x.up.left // not into the next request
 		}
 		c.armUpload()
-		c.hungry.Store(!x.upload.waits)
+		c.hungry.Store(true)
 		var n int
 		var err error
 		if r == w && c.src != nil {
@@ -113,7 +114,7 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 		}
 		c.hungry.Store(false)
 		c.got.Add(int64(n))
-		x.upload.waits = false
+		c.began.CompareAndSwap(0, c.gw.clock())
 		w += n
 		part := buf[:w]
 		if x.up.plain() {

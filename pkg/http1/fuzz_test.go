@@ -126,3 +126,54 @@ func FuzzChunks(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConversation reads a whole connection: one request behind the other, each with its body, as far as they are accepted.
+// net/http must find the same requests in it, with the same bodies, beginning at the same bytes.
+func FuzzConversation(f *testing.F) {
+	const next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+	f.Add([]byte(typical + next))
+	f.Add([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + next))
+	f.Add([]byte("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n0\r\nA: b\r\n\r\n" + next))
+	f.Add([]byte("POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n\r\n" + next + "PUT /x HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 003\r\n\r\nabc"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		br := bufio.NewReader(bytes.NewReader(text))
+		for rest := text; len(rest) > 0; {
+			var s http1.Scanner
+			end, err := s.Scan(rest)
+			if err != nil || end == 0 {
+				return
+			}
+			var req http1.Request
+			if req.Parse(rest, &s, limits) != nil || req.Path == nil || req.Path[0] == '*' || bytes.IndexByte(req.Path, '%') >= 0 {
+				return // refused, never forwarded, or to be judged by route.Canonical
+			}
+			body, after := "", string(rest[end:])
+			switch {
+			case req.Chunked:
+				body, after, _, err = take(after, len(after)+1)
+			case req.ContentLength > int64(len(after)):
+				return
+			case req.ContentLength > 0:
+				body, after = after[:req.ContentLength], after[req.ContentLength:]
+			}
+			if err != nil {
+				return
+			}
+			if bytes.HasPrefix(rest, []byte("\r\n")) {
+				br.Discard(2) // net/http's parser leaves the empty line to its server
+			}
+			std, err := http.ReadRequest(br)
+			if err != nil {
+				t.Fatalf("accepted what net/http refuses: %v\n%q", err, rest)
+			}
+			got, err := io.ReadAll(std.Body)
+			if err != nil || string(got) != body || std.Method != string(req.Method) {
+				t.Fatalf("%s with body %q, net/http %s %q %v\n%q", req.Method, body, std.Method, got, err, rest)
+			}
+			rest = []byte(after)
+		}
+		if left, err := io.ReadAll(br); err != nil || len(left) > 0 {
+			t.Fatalf("net/http leaves %q of a connection that was read to its end, %v\n%q", left, err, text)
+		}
+	})
+}

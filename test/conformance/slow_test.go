@@ -38,8 +38,8 @@ func TestSlowClients(t *testing.T) {
 		ends time.Duration // the tool ends
 	}{
 		{"slow heads", []string{"-H", "-i", "5", "-x", "24", "-t", "GET", "-l", "25"}, 15 * time.Second, 35 * time.Second},
-		{"slow bodies", []string{"-B", "-i", "5", "-s", "8192", "-x", "10", "-l", "30"}, 20 * time.Second, 50 * time.Second},
-		{"slow readers", []string{"-X", "-w", "64", "-y", "256", "-n", "5", "-z", "32", "-k", "2", "-l", "30"}, 20 * time.Second, 50 * time.Second},
+		{"slow bodies", []string{"-B", "-i", "5", "-s", "8192", "-x", "10", "-l", "60"}, 40 * time.Second, 80 * time.Second},
+		{"slow readers", []string{"-X", "-w", "64", "-y", "256", "-n", "5", "-z", "32", "-k", "2", "-l", "60"}, 40 * time.Second, 80 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := startGateway(t, "services:\n  fine: {any: \"/any\"}\n  slow: {any: \"/any\"}\n")
