@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -506,4 +509,53 @@ func TestAccessRecordIsOneLine(t *testing.T) {
 			t.Errorf("%s: %d lines for %d requests:\n%q", format, n, len(texts), text)
 		}
 	}
+}
+
+// stalled sends text over a connection and waits for the gateway to end it.
+func stalled(t *testing.T, c net.Conn, text string, within time.Duration) {
+	t.Helper()
+	defer c.Close()
+	io.WriteString(c, text)
+	c.SetReadDeadline(time.Now().Add(within))
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after %q the connection is still open after %s", text, within)
+	}
+}
+
+// TestStalledHandshake: a TLS handshake has its time, from the first byte to the last.
+func TestStalledHandshake(t *testing.T) {
+	t.Parallel()
+	b := start(t, nil)
+	secure, _ := b.secure()
+	var wg sync.WaitGroup
+	for _, text := range []string{"", "\x16\x03\x01\x02\x00", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", secure)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			stalled(t, c, text, 20*time.Second)
+		})
+	}
+	wg.Wait()
+}
+
+// TestStalledPreface: an HTTP/2 connection has to begin, and each of its heads to end.
+func TestStalledPreface(t *testing.T) {
+	t.Parallel()
+	b := start(t, func(s *gateway.Settings) { s.HeadTimeout, s.IdleTimeout = 500*time.Millisecond, 500*time.Millisecond })
+	secure, pool := b.secure()
+	var wg sync.WaitGroup
+	for _, text := range []string{"", "PRI * HTTP/2.0\r\n\r\nS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x40\x00\x01\x05\x00\x00\x00\x01\x82"} {
+		wg.Go(func() {
+			c, err := tls.Dial("tcp", secure, &tls.Config{RootCAs: pool, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			stalled(t, c, text, 20*time.Second)
+		})
+	}
+	wg.Wait()
 }

@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -195,6 +198,29 @@ func TestHTTP2Abuse(t *testing.T) {
 	t.Run("header bomb", func(t *testing.T) { abuse(t, g, func(t *testing.T) { headerBomb(t, g) }) })
 	// Frames that must be answered, by a client that does not read.
 	t.Run("ping and settings flood", func(t *testing.T) { abuse(t, g, func(t *testing.T) { controlFlood(t, g) }) })
+}
+
+// TestHTTP2Paths sends a :path that is none: it reaches no node, whatever is routed.
+func TestHTTP2Paths(t *testing.T) {
+	g := startGateway(t, "services:\n  fine: {any: \"/any\"}\n")
+	var reached atomic.Int64
+	node := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer node.Close()
+	g.join("fine", node.Listener.Addr().String())
+	for _, path := range []string{"api/fine/any", "", "*", "fine/any", "http://a/api/fine/any x", "//api/fine/any", "/api/fine/any ", "/api/fine/any\t", "/api\\fine/any", "/api/fine/any#a", "/api/fine/\x00any", "/api/fine/any\r\nA: b", "/api/fine/../fine/any"} {
+		a := attack(t, g)
+		a.frame(frameHeaders, flagEndHeaders|flagEndStream, 1, request(path))
+		a.frame(frameGoAway, 0, 0, make([]byte, 8))
+		if a.send() {
+			a.ended(10 * time.Second) // by then it has been judged
+		}
+	}
+	if _, err := fetch(client(t, g.roots, true), "https://"+g.https+"/api/fine/any"); err != nil {
+		t.Fatal(err)
+	}
+	if n := reached.Load(); n != 1 {
+		t.Errorf("%d requests reached the node, want the last one only", n)
+	}
 }
 
 func rapidReset(t *testing.T, g *gateway) {
