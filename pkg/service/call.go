@@ -62,6 +62,12 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("call %s/%s: status %d", e.Service, e.Action, e.Code)
 }
 
+// Is makes errors.Is(err, context.DeadlineExceeded) true for an answer of 504: whoever
+// gave up first, the time was over.
+func (e *StatusError) Is(target error) bool {
+	return e.Code == http.StatusGatewayTimeout && target == context.DeadlineExceeded
+}
+
 // FailureError is an envelope with status false in an answer below 400.
 type FailureError struct {
 	Code int

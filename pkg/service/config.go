@@ -72,7 +72,8 @@ type NodeConfig struct {
 
 	// DrainDelay is how long a node that leaves keeps serving as if nothing had
 	// happened, so that gateways have moved away before it closes a connection; 2s by
-	// default. DrainTimeout is how long requests in flight then have to finish; 30s.
+	// default. In its second half requests that their sender can take to another node are
+	// refused before their handler. DrainTimeout is how long requests in flight then have to finish; 30s.
 	DrainDelay   time.Duration `yaml:"drainDelay"`
 	DrainTimeout time.Duration `yaml:"drainTimeout"`
 

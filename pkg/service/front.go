@@ -46,8 +46,14 @@ func newEngine(trustedProxies []string) (*gin.Engine, error) {
 	e.HandleMethodNotAllowed = true
 	e.ContextWithFallback = true
 	e.Use(func(c *gin.Context) {
-		if rec := recordOf(c.Request.Context()); rec != nil {
+		ctx := c.Request.Context()
+		if rec := recordOf(ctx); rec != nil {
 			rec.route = c.FullPath()
+		}
+		c.Next()
+		if !c.Writer.Written() && c.Writer.Status() == http.StatusOK && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			// It gave up and said nothing, which would be an empty success.
+			Failure(c, http.StatusGatewayTimeout, http.StatusGatewayTimeout, refusedLate)
 		}
 	})
 	e.NoRoute(func(c *gin.Context) { Failure(c, http.StatusNotFound, http.StatusNotFound, "no such route") })

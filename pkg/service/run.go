@@ -220,7 +220,12 @@ func (s *Service) leave(ctx context.Context, reg Registry, node registry.Node, k
 		}
 		// Gateways and nodes move away; what they still send is served. Only then are
 		// idle connections closed: closing one races with a request on its way.
-		pause(ctx, s.config.Service.DrainDelay)
+		// What still comes when half of the time is over comes from somebody who has not
+		// heard: who can ask another node is told to, and hears of it that way.
+		delay := s.config.Service.DrainDelay
+		pause(ctx, delay/2)
+		s.closing.Store(true)
+		pause(ctx, delay-delay/2)
 	}
 	s.closing.Store(true)
 	s.finishRequests(ctx, server)
