@@ -27,7 +27,8 @@ const longestTimeout = 1000 * time.Hour
 // siftTimeout takes in how much time the client gives the request. Of several the least counts; what
 // cannot be read says nothing.
 func (x *exchange) siftTimeout(value []byte, o owned) {
-	d, ok := time.Duration(0), false
+	var d time.Duration
+	var ok bool
 	if o == ownGRPCTimeout {
 		d, ok = parseGRPCTimeout(value)
 	} else {

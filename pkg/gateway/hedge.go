@@ -208,7 +208,7 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 		}
 		used := !r.up.fresh
 		up := r.up
-		stop := context.AfterFunc(ctx, func() { up.nc.SetDeadline(past) }) //nolint:errcheck // a connection that is gone has ended too
+		stop := context.AfterFunc(ctx, func() { up.nc.SetDeadline(past) })
 		r.how, r.err = r.converse()
 		if !stop() && r.err == nil { // it was ended and does not know yet
 			r.how, r.err = againNever, ctx.Err()

@@ -104,6 +104,16 @@ func TestValidate(t *testing.T) {
 	f("user", "login", route.Route{Path: "/", Timeout: time.Hour + 1, Retries: &many},
 		"user.login.timeout: 1h0m0.000000001s is not between 0s and 1h0m0s",
 		"user.login.retries: 11 is not between 0 and 10")
+	f("user", "login", route.Route{Path: "/", Timeout: time.Second, AttemptTimeout: 99 * time.Millisecond, Hedge: time.Second},
+		"user.login.attemptTimeout: 99ms is not between 100ms and 1h0m0s",
+		"user.login.hedge: 1s is not less than the route's timeout of 1s")
+	f("user", "login", route.Route{Path: "/", AttemptTimeout: -time.Second, Hedge: time.Hour + 1},
+		"user.login.attemptTimeout: -1s is not between 100ms and 1h0m0s",
+		"user.login.hedge: 1h0m0.000000001s is not between 1ms and 1h0m0s")
+	none := 0
+	f("user", "login", route.Route{Path: "/", Hedge: time.Second, Retries: &none},
+		"user.login.hedge: a second attempt contradicts retries: 0")
+	f("user", "login", route.Route{Path: "/", Timeout: time.Second, AttemptTimeout: 100 * time.Millisecond, Hedge: time.Millisecond, IdempotencyKey: true})
 	zero, most := 0, 10
 	f("user", "login", route.Route{Path: "/", Timeout: time.Hour, Retries: &most, MaxBody: math.MaxInt64})
 	f("user", "login", route.Route{Path: "/", Retries: &zero})

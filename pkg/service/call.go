@@ -266,7 +266,7 @@ const (
 // run tries nodes until one answers or there is no point.
 func (c *call) run(ctx context.Context) (*Response, error) {
 	var tried []*lb.Node
-	var last error = ErrNoNode
+	last := ErrNoNode
 	how := againFree
 	c.pool.Refresh()
 	c.budget.Request(now())

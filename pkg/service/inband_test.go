@@ -53,6 +53,9 @@ func askNode(t testing.TB, n *servicetest.Node, method, path string, fields ...s
 	return resp
 }
 
+// aValue is a key of a value that handlers put into a context.
+type aValue struct{}
+
 // holding is a node whose /hold answers when it is let.
 type holding struct {
 	*servicetest.Node
@@ -233,7 +236,7 @@ func TestDeadlineReachesTheHandler(t *testing.T) {
 			service.Success(c, nil)
 		})
 		s.GET("/slow", func(c *gin.Context) {
-			child, cancel := context.WithCancel(context.WithValue(c.Request.Context(), struct{}{}, 1))
+			child, cancel := context.WithCancel(context.WithValue(c.Request.Context(), aValue{}, 1))
 			defer cancel()
 			<-child.Done()
 			got <- seen{err: c.Request.Context().Err(), child: child.Err()}
