@@ -77,6 +77,9 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 // readAnswerHead reads until the head of an answer is complete.
 func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 	x.resScan.Reset()
+	if x.ansSize = answerBuffer; !c.reads {
+		x.ansSize = readBuffer // the client may never read what does not fit into its socket
+	}
 	for {
 		end, err := x.resScan.Scan(x.ans[x.ansR:x.ansW])
 		switch {
@@ -99,11 +102,11 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 func (x *exchange) fillAnswer(up *upstreamConn) (err error) {
 	x.tidyAnswer()
 	if x.ans == nil && up.src != nil {
-		x.ans, x.ansW, err = up.src.next(answerBuffer, answerBuffer)
+		x.ans, x.ansW, err = up.src.next(x.ansSize, x.ansSize)
 		return err
 	}
 	if x.ans == nil {
-		x.ans = takeBuffer(answerBuffer)
+		x.ans = takeBuffer(x.ansSize)
 	}
 	if x.ansW == len(x.ans) {
 		if x.ansR > 0 {
@@ -135,6 +138,7 @@ func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) e
 	if err := c.writeClient(x.out); err != nil {
 		return err
 	}
+	x.ansSize = answerBuffer
 	for !x.down.done {
 		if x.down.kind == bodyLength && x.down.left > spliceAbove {
 			if done, err := c.spliceDown(x, up); done || err != nil {
@@ -145,6 +149,7 @@ func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) e
 			return err
 		}
 	}
+	c.reads = true
 	return nil
 }
 

@@ -36,9 +36,10 @@ type conn struct {
 	proxied bool        // the peer owes a PROXY header
 	secure  *tls.Config // the client owes a TLS handshake; nil: none
 
-	src  *source // nil until it is needed, and where there is none
-	buf  []byte  // what the client sent; [r:w] is unused
-	r, w int
+	reads bool    // the client has read an answer to its end
+	src   *source // nil until it is needed, and where there is none
+	buf   []byte  // what the client sent; [r:w] is unused
+	r, w  int
 }
 
 const (

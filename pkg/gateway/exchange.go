@@ -75,6 +75,7 @@ type exchange struct {
 	small      []byte
 	ans        []byte // the answer as it was read: [ansR:ansW] is unused; nil when there is nothing
 	ansR, ansW int
+	ansSize    int // of a new buffer for the answer
 	splice     io.LimitedReader
 
 	upload upload

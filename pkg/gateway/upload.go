@@ -79,16 +79,23 @@ func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {
 
 // copyRequestBody returns the client's fault or the error on the node's side.
 func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeErr error) {
-	buf, r, w := takeBuffer(bodyBuffer), 0, 0
-	defer func() { giveBuffer(buf) }()
-	w = copy(buf, c.buf[c.r:c.w]) // what of a chunk's frame has arrived already
-	c.r = c.w
 	if c.src == nil {
 		c.src = newSource(c.nc)
 	}
-	var out []byte
+	var buf, out []byte // nil, or bytes were read
+	defer func() { giveBuffer(buf) }()
+	r, w := 0, 0
+	if c.r < c.w {
+		buf = takeBuffer(bodyBuffer)
+		w = copy(buf, c.buf[c.r:c.w]) // what of a chunk's frame has arrived already
+		c.r = c.w
+	}
 	for !x.up.done {
 		if x.up.kind == bodyLength && x.up.left > spliceAbove {
+			if r == w {
+				giveBuffer(buf)
+				buf, r, w = nil, 0, 0
+			}
 			if done, cerr, nerr := c.spliceUp(x, up); done {
 				return cerr, nerr
 			}
@@ -101,11 +108,16 @@ func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeEr
 		c.hungry.Store(true)
 		var n int
 		var err error
-		if r == w && c.src != nil {
+		if r == w {
 			giveBuffer(buf)
-			w = 0
+			buf, r, w = nil, 0, 0
+		}
+		if buf == nil && c.src != nil {
 			buf, n, err = c.src.next(bodyBuffer, int(min(most, bodyBuffer)))
 		} else {
+			if buf == nil {
+				buf = takeBuffer(bodyBuffer)
+			}
 			w = copy(buf, buf[r:w])
 			n, err = c.nc.Read(buf[w:min(int64(len(buf)), int64(w)+most)])
 		}
