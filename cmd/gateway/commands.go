@@ -29,6 +29,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		err = check(f, args, stdout)
 	case "config":
 		err = printConfig(f, args, stdout)
+	case "node":
+		err = nodeCommand(ctx, f, args, stdout)
 	case "healthcheck":
 		err = healthcheck(ctx, f, args)
 	case "version":
@@ -47,19 +49,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func suggestion(command string) string {
-	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "version"}); near != "" {
+	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "node", "version"}); near != "" {
 		return fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return ""
 }
 
 func usage(w io.Writer, f *flags) {
-	fmt.Fprintf(w, `Usage: gateway [serve|check|config|healthcheck|version] [flags]
+	fmt.Fprintf(w, `Usage: gateway [serve|check|config|healthcheck|node|version] [flags]
 
   serve        run the gateway (when no command is given)
   check        check the configuration: OK or every complaint, exit code 0 or 3
   config       print the effective configuration, secrets masked
   healthcheck  ask the gateway on this host's HTTP port whether it lives, exit code 0 or 1
+  node         list the nodes in etcd, or drain, undrain, weigh or reset one for all gateways
   version      print the version
 
 Flags (one dash or two, _ or -):

@@ -4,11 +4,14 @@
 //	gateway check -config configs      # prints OK or every complaint
 //	gateway config -config configs     # prints the effective configuration, secrets masked
 //	gateway healthcheck -http_port 8080
+//	gateway node list                  # the nodes in etcd, and what is set for them
+//	gateway node drain user 10.0.0.7:9180_10.0.0.7:9080   # also undrain, weight … 5, reset: for all gateways
 //	gateway version
 //
 // Files: the directory configs, if it is there, or what -config names. Every key can be set by a
 // variable, as GOMS_CALL_SERVICE_KEY; flags win over both. -h lists the flags. Without an address of
 // etcd the gateway runs one of its own, by default on 127.0.0.1:2379 with its data in data/etcd.
+// With one it keeps the nodes in data/{projectName}.nodes (gateway.snapshotFile), to start from while etcd is away.
 //
 // Ports: HTTP (8080) takes the clients' requests; gRPC (8180) wants the call-service key; the admin
 // port (HTTP port + 200, loopback only) serves /metrics, /debug/pprof/, /log-level and /cluster.

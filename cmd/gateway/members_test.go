@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/project"
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/registry/etcd"
+	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
+)
+
+// gw is a gateway in this process.
+type gw struct {
+	t           *testing.T
+	out         output
+	http, admin string
+	stop        func()
+}
+
+func startGateway(t *testing.T, cfg string) *gw {
+	t.Helper()
+	g := &gw{t: t}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		done <- run(ctx, []string{"-config", cfg, "-http_port=0", "-rpc_port=0", "-admin_port=0"}, &g.out, &g.out)
+	}()
+	g.stop = func() {
+		cancel()
+		<-ended
+	}
+	t.Cleanup(g.stop)
+	g.http = "http://127.0.0.1:" + awaitLine(t, &g.out, done, `Http Listen on port: (\d+)`)
+	g.admin = "http://" + awaitLine(t, &g.out, done, `Admin Listen on: (\S+)`)
+	return g
+}
+
+func (g *gw) get(url string) (int, string) {
+	g.t.Helper()
+	res, err := client.Get(url)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// await waits until a page holds what is wanted, and not what is not.
+func (g *gw) await(url, want, not string, within time.Duration) {
+	g.t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		_, body := g.get(url)
+		if strings.Contains(body, want) && (not == "" || !strings.Contains(body, not)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("GET %s after %v = %s\nwant %q and not %q; log:\n%s", url, within, body, want, not, g.out.String())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// freeAddr is an address below the range of outgoing connections, so that nobody takes it while a store is away.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 7000+rand.IntN(2900))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func startStore(t *testing.T, addr, dir string) *embedded.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := embedded.Start(ctx, embedded.Config{Addr: addr, Dir: dir, UnsafeNoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// publish registers a node of service user at url, until the test ends or stop is called.
+func publish(t *testing.T, addr, url string) (n registry.Node, stop func()) {
+	t.Helper()
+	reg, err := etcd.Open(etcd.Config{Project: "goms", Addrs: []string{addr}, TTL: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = reg.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+		reg.Close()
+	}
+	t.Cleanup(stop)
+	n = registry.NewNode("user", "127.0.0.1:1", strings.TrimPrefix(url, "http://"))
+	wait, cancelWait := context.WithTimeout(ctx, 20*time.Second)
+	defer cancelWait()
+	if err := reg.Publish(wait, n); err != nil {
+		t.Fatal(err)
+	}
+	return n, stop
+}
+
+func TestColdStartWithoutEtcd(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir, addr := t.TempDir(), freeAddr(t)
+	file := filepath.Join(dir, "data", "goms.nodes")
+	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\netcd: {ttl: 1s}\ngateway: {drainDelay: 0s, snapshotFile: '"+dir+"/data/{projectName}.nodes'}\nservices: {user: {login: /login}}\n")
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))
+	defer backend.Close()
+	store := startStore(t, addr, filepath.Join(dir, "etcd"))
+	n, stopNode := publish(t, addr, backend.URL)
+
+	first := startGateway(t, cfg)
+	first.await(first.admin+"/cluster", n.ID(), "", 5*time.Second)
+	first.await(first.admin+"/metrics", "goms_registry_stale 0", "", 0)
+	first.stop()
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the file = %v, %v, want it there with mode 0600", info, err)
+	}
+	if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), key) {
+		t.Errorf("the file holds the key (%v)", err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stopNode() // the process, not what is behind its address
+
+	began := time.Now()
+	second := startGateway(t, cfg)
+	status, body := second.get(second.http + "/api/user/login")
+	t.Logf("first answer after %v", time.Since(began).Round(time.Millisecond))
+	if status != 200 || body != "hello" || time.Since(began) > 5*time.Second {
+		t.Errorf("answer without etcd = %d %s, want that of the node", status, body)
+	}
+	if status, body := second.get(second.admin + "/readyz?verbose=1"); status != 200 || !strings.Contains(body, "has not been read since the start") || !strings.Contains(body, " ago") {
+		t.Errorf("/readyz?verbose=1 = %d %q, want 200 and since when it is stale", status, body)
+	}
+	for page, want := range map[string]string{
+		"/cluster?verbose=1": `"registryStale": true`,
+		"/metrics":           "goms_registry_stale 1",
+	} {
+		if _, body := second.get(second.admin + page); !strings.Contains(body, want) {
+			t.Errorf("GET %s lacks %q", page, want)
+		}
+	}
+	if _, body := second.get(second.admin + "/metrics"); !strings.Contains(body, "goms_registry_age_seconds") || !strings.Contains(body, "goms_registry_connected 0") {
+		t.Error("/metrics lacks the age and that the registry is away")
+	}
+
+	// An etcd that comes back empty: the node is held, then it leaves.
+	startStore(t, addr, filepath.Join(dir, "empty"))
+	second.await(second.admin+"/metrics", "goms_registry_stale 0", "", 5*time.Second)
+	if _, body := second.get(second.admin + "/cluster"); !strings.Contains(body, n.ID()) {
+		t.Errorf("the node was dropped when etcd came back:\n%s", body)
+	}
+	second.await(second.admin+"/cluster", "services", n.ID(), 8*time.Second)
+	if n := strings.Count(second.out.String(), "leave"); n != 1 {
+		t.Errorf("%d leave lines, want one:\n%s", n, second.out.String())
+	}
+}
+
+func TestColdStartWithNothing(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "nodes")
+	if err := os.WriteFile(file, []byte("noise"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := write(t, "c.yml", "etcdAddr: ["+freeAddr(t)+"]\ngateway: {drainDelay: 0s, snapshotFile: '"+file+"'}\nservices: {user: {login: /login}}\n")
+	g := startGateway(t, cfg)
+	if status, _ := g.get(g.http + "/api/user/login"); status != 503 {
+		t.Errorf("answer = %d, want 503", status)
+	}
+	if status, body := g.get(g.admin + "/readyz"); status != 503 {
+		t.Errorf("/readyz = %d %s, want 503", status, body)
+	}
+	if n := strings.Count(g.out.String(), "saved nodes ignored"); n != 1 {
+		t.Errorf("%d lines about the file, want one:\n%s", n, g.out.String())
+	}
+}
+
+func TestNodeCommand(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir, addr := t.TempDir(), freeAddr(t)
+	startStore(t, addr, filepath.Join(dir, "etcd"))
+	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
+	n, _ := publish(t, addr, "http://127.0.0.1:2")
+	g := startGateway(t, cfg)
+	g.await(g.admin+"/cluster", n.ID(), "", 5*time.Second)
+
+	f := func(want string, args ...string) {
+		t.Helper()
+		out, err := runFor(t, append(append([]string{"node"}, args...), "-config", cfg)...)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("gateway node %v = %q, %v, want %q", args, out, err, want)
+		}
+	}
+	f("1       up", "list")
+	f("draining", "drain", "user", n.ID())
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", 5*time.Second)
+	f("draining, weight 5", "weight", "user", n.ID(), "5")
+	g.await(g.admin+"/cluster?verbose=1", `"weight": 5`, "", 5*time.Second)
+	f("draining, weight 5", "list")
+	f("@", "list")
+	f("weight 5", "undrain", "user", n.ID())
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, `"state": "draining"`, 5*time.Second)
+	f("as published", "reset", "user", n.ID())
+	g.await(g.admin+"/cluster?verbose=1", "services", `"overrides"`, 5*time.Second)
+	if log := g.out.String(); !strings.Contains(log, "node overridden") || !strings.Contains(log, "by=") || !strings.Contains(log, "node no longer overridden") {
+		t.Errorf("the log lacks what was set and by whom:\n%s", log)
+	}
+
+	bad := func(code int, want string, args ...string) {
+		t.Helper()
+		out, err := runFor(t, append(append([]string{"node"}, args...), "-config", cfg)...)
+		if err == nil || !strings.Contains(err.Error(), want) || project.ExitCode(err) != code {
+			t.Errorf("gateway node %v = %q, %v (exit %d), want %q and exit %d", args, out, err, project.ExitCode(err), want, code)
+		}
+	}
+	bad(project.ExitUsage, "want one of")
+	bad(project.ExitUsage, "cannot be understood", "stop", "user", n.ID())
+	bad(project.ExitUsage, "cannot be understood", "drain", "user")
+	bad(project.ExitUsage, `weight "-1" is not 0 to 1000`, "weight", "user", n.ID(), "-1")
+	bad(project.ExitUsage, `weight "1e9" is not 0 to 1000`, "weight", "user", n.ID(), "1e9")
+	bad(project.ExitFailure, "has no node", "drain", "user", "127.0.0.1:1_127.0.0.1:99")
+	bad(project.ExitFailure, "want host:port_host:port", "drain", "user", "nonsense")
+}
