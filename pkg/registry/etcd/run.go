@@ -253,18 +253,53 @@ func (k *keeper) grant(ctx context.Context, client *clientv3.Client) error {
 	}
 	k.lease = &lease{id: resp.ID, stop: stop, lost: make(chan struct{})}
 	k.wg.Add(1)
-	go k.renew(k.lease.lost, answers)
+	go k.renew(renewal, client, k.lease, answers)
 	return nil
 }
 
-// renew notes renewals until they end, because the lease is gone or the client gave up on it.
-func (k *keeper) renew(lost chan<- struct{}, answers <-chan *clientv3.LeaseKeepAliveResponse) {
+// renew notes renewals until they end, because the lease is gone or nobody can be asked. The client renews over one stream, and
+// finds out late that the member at its other end has fallen silent: later than the lease lasts. So when an answer is overdue the
+// lease is renewed over a stream of its own, which another member gets.
+func (k *keeper) renew(ctx context.Context, client *clientv3.Client, l *lease, answers <-chan *clientv3.LeaseKeepAliveResponse) {
 	defer k.wg.Done()
-	for range answers {
-		k.r.health.alive()
+	defer k.r.look()
+	defer close(l.lost)
+	overdue := time.NewTimer(k.r.ttl / 2) // one was due after a third
+	defer overdue.Stop()
+	for {
+		select {
+		case _, ok := <-answers:
+			if !ok { // the client gave up on its stream, or on the lease
+				if k.renewOnce(ctx, client, l) != nil {
+					return
+				}
+				var err error
+				if answers, err = client.KeepAlive(ctx, l.id); err != nil {
+					return
+				}
+			}
+			k.r.health.alive()
+			overdue.Reset(k.r.ttl / 2)
+		case <-overdue.C:
+			switch err := k.renewOnce(ctx, client, l); {
+			case errors.Is(err, rpctypes.ErrLeaseNotFound):
+				return
+			case err != nil:
+				overdue.Reset(k.r.ttl / 8)
+			default:
+				k.r.health.alive()
+				overdue.Reset(k.r.ttl / 3)
+			}
+		}
 	}
-	close(lost)
-	k.r.look()
+}
+
+// renewOnce renews the lease over a stream of its own.
+func (k *keeper) renewOnce(ctx context.Context, client *clientv3.Client, l *lease) error {
+	ctx, cancel := context.WithTimeout(ctx, k.r.ttl/8)
+	defer cancel()
+	_, err := client.KeepAliveOnce(ctx, l.id)
+	return err
 }
 
 func (k *keeper) leaseID() clientv3.LeaseID {

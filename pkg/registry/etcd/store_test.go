@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,10 +158,10 @@ func (s *store) entry(key string) (value string, lease int64) {
 	return value, lease
 }
 
-// open opens a registry over addr; zero fields of c get what suits tests.
+// open opens a registry over addr, or several with "|" between them; zero fields of c get what suits tests.
 func open(t *testing.T, addr string, c etcd.Config) *etcd.Registry {
 	t.Helper()
-	c.Project, c.Addrs = project, []string{addr}
+	c.Project, c.Addrs = project, strings.Split(addr, "|")
 	if c.TTL == 0 {
 		c.TTL = ttl
 	}
