@@ -43,10 +43,13 @@ type Trust struct {
 	local    map[netip.Addr]struct{}     // the addresses of this machine
 	log      *slog.Logger
 
-	mu      sync.Mutex        // guards what follows
-	refused map[string]int64  // by cause: nodes refused, each once as long as it stays
-	known   map[Node]struct{} // the nodes refused now, without what their values say
-	logged  int
+	filtering sync.Mutex        // guards what follows
+	last      []Node            // that Filter saw last
+	known     map[Node]struct{} // those of them that are refused, without what their values say
+	logged    int
+
+	mu      sync.Mutex       // guards refused
+	refused map[string]int64 // by cause: nodes refused, each once as long as it stays
 }
 
 // TrustConfig says what a [Trust] believes. All of it may be zero.
@@ -67,7 +70,7 @@ func NewTrust(c TrustConfig) *Trust {
 	t := &Trust{
 		networks: c.Networks, self: c.Self, log: c.Log,
 		own: map[netip.AddrPort]struct{}{}, ports: map[uint16]struct{}{}, local: map[netip.Addr]struct{}{},
-		refused: map[string]int64{}, known: map[Node]struct{}{},
+		refused: map[string]int64{},
 	}
 	if t.networks == nil {
 		t.networks = DefaultNodeNetworks()
@@ -103,29 +106,53 @@ func NewTrust(c TrustConfig) *Trust {
 }
 
 // Filter returns s without the nodes that are not believed. s is not changed, and shares its nodes with what is returned when all
-// are believed.
+// are believed. Nodes that the last call saw too cost next to nothing.
 func (t *Trust) Filter(s Snapshot) Snapshot {
+	t.filtering.Lock()
+	defer t.filtering.Unlock()
 	var refused map[Node]struct{}
-	kept := s.Nodes
+	kept, old := s.Nodes, t.last
+	t.last = s.Nodes
 	for i, n := range s.Nodes {
-		cause, err := t.judge(n)
-		switch {
-		case err == nil && refused != nil:
-			kept = append(kept, n)
-		case err != nil:
-			if refused == nil {
-				refused = map[Node]struct{}{}
-				kept = slices.Clone(s.Nodes[:i])
-			}
-			n = Node{Service: n.Service, RPCAddr: n.RPCAddr, HTTPAddr: n.HTTPAddr}
-			refused[n] = struct{}{}
-			t.tell(n, cause, err)
+		for len(old) > 0 && compare(old[0], n) < 0 {
+			old = old[1:]
 		}
+		judged := len(old) > 0 && compare(old[0], n) == 0
+		if t.believes(n, judged) {
+			if refused != nil {
+				kept = append(kept, n)
+			}
+			continue
+		}
+		if refused == nil {
+			refused = map[Node]struct{}{}
+			kept = slices.Clone(s.Nodes[:i])
+		}
+		refused[bare(n)] = struct{}{}
 	}
-	t.forget(refused)
+	t.known = refused
 	s.Nodes = kept
 	return s
 }
+
+// believes judges n, or knows what became of it when it was judged already.
+func (t *Trust) believes(n Node, judged bool) bool {
+	if judged {
+		if len(t.known) == 0 {
+			return true
+		}
+		_, refused := t.known[bare(n)]
+		return !refused
+	}
+	cause, err := t.judge(n)
+	if err != nil {
+		t.tell(bare(n), cause, err)
+	}
+	return err == nil
+}
+
+// bare is n without what its value says.
+func bare(n Node) Node { return Node{Service: n.Service, RPCAddr: n.RPCAddr, HTTPAddr: n.HTTPAddr} }
 
 // Control refuses connections to addresses where no believed node can be. It is for the Control field of a net.Dialer, which
 // calls it for each address that a host name came to, before the connection is made. It does not look at c.
@@ -181,25 +208,12 @@ func (t *Trust) check(ap netip.AddrPort) (cause string, err error) {
 	return "", nil
 }
 
-// tell counts and logs a refused node, once as long as it stays.
+// tell counts and logs a node that is refused from now on.
 func (t *Trust) tell(n Node, cause string, err error) {
 	t.mu.Lock()
-	_, known := t.known[n]
-	if !known {
-		t.known[n] = struct{}{}
-		t.refused[cause]++
-		t.logged++
-	}
-	news := !known && t.logged <= maxRefused
+	t.refused[cause]++
 	t.mu.Unlock()
-	if news {
+	if t.logged++; t.logged <= maxRefused {
 		t.log.Warn("node refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)
 	}
-}
-
-// forget drops what is refused no more.
-func (t *Trust) forget(now map[Node]struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	maps.DeleteFunc(t.known, func(n Node, _ struct{}) bool { _, still := now[n]; return !still })
 }

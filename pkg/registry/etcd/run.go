@@ -285,7 +285,7 @@ func (k *keeper) renew(ctx context.Context, client *clientv3.Client, l *lease, a
 			case errors.Is(err, rpctypes.ErrLeaseNotFound):
 				return
 			case err != nil:
-				overdue.Reset(k.r.ttl / 8)
+				overdue.Reset(k.r.ttl / 16)
 			default:
 				k.r.health.alive()
 				overdue.Reset(k.r.ttl / 3)
@@ -294,12 +294,26 @@ func (k *keeper) renew(ctx context.Context, client *clientv3.Client, l *lease, a
 	}
 }
 
-// renewOnce renews the lease over a stream of its own.
+// renewOnce renews the lease over streams of their own, as many as there are members: the client gives each to the next of them, and
+// one that answers is enough.
 func (k *keeper) renewOnce(ctx context.Context, client *clientv3.Client, l *lease) error {
 	ctx, cancel := context.WithTimeout(ctx, k.r.ttl/8)
 	defer cancel()
-	_, err := client.KeepAliveOnce(ctx, l.id)
-	return err
+	tries := max(len(k.r.cfg.Addrs), 2)
+	answers := make(chan error, tries)
+	for range tries {
+		k.wg.Go(func() {
+			_, err := client.KeepAliveOnce(ctx, l.id)
+			answers <- err
+		})
+	}
+	var last error
+	for range tries {
+		if last = <-answers; last == nil || errors.Is(last, rpctypes.ErrLeaseNotFound) {
+			return last
+		}
+	}
+	return last
 }
 
 func (k *keeper) leaseID() clientv3.LeaseID {
