@@ -28,7 +28,8 @@ type gw struct {
 	stop        func()
 }
 
-func startGateway(t *testing.T, cfg string) *gw {
+// startFrom runs a gateway with the configuration at cfg.
+func startFrom(t *testing.T, cfg string) *gw {
 	t.Helper()
 	g := &gw{t: t}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -142,7 +143,7 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	store := startStore(t, addr, filepath.Join(dir, "etcd"))
 	n, stopNode := publish(t, addr, backend.URL)
 
-	first := startGateway(t, cfg)
+	first := startFrom(t, cfg)
 	first.await(first.admin+"/cluster", n.ID(), "", 5*time.Second)
 	first.await(first.admin+"/metrics", "goms_registry_stale 0", "", 0)
 	first.stop()
@@ -158,7 +159,7 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	stopNode() // the process, not what is behind its address
 
 	began := time.Now()
-	second := startGateway(t, cfg)
+	second := startFrom(t, cfg)
 	status, body := second.get(second.http + "/api/user/login")
 	t.Logf("first answer after %v", time.Since(began).Round(time.Millisecond))
 	if status != 200 || body != "hello" || time.Since(began) > 5*time.Second {
@@ -199,7 +200,7 @@ func TestColdStartWithNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := write(t, "c.yml", "etcdAddr: ["+freeAddr(t)+"]\ngateway: {drainDelay: 0s, snapshotFile: '"+file+"'}\nservices: {user: {login: /login}}\n")
-	g := startGateway(t, cfg)
+	g := startFrom(t, cfg)
 	if status, _ := g.get(g.http + "/api/user/login"); status != 503 {
 		t.Errorf("answer = %d, want 503", status)
 	}
@@ -217,7 +218,7 @@ func TestNodeCommand(t *testing.T) {
 	startStore(t, addr, filepath.Join(dir, "etcd"))
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
 	n, _ := publish(t, addr, "http://127.0.0.1:2")
-	g := startGateway(t, cfg)
+	g := startFrom(t, cfg)
 	g.await(g.admin+"/cluster", n.ID(), "", 5*time.Second)
 
 	f := func(want string, args ...string) {
