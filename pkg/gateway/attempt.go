@@ -75,7 +75,7 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 		if x.attempts > 0 && !x.mayRepeat(how) {
 			break
 		}
-		node := x.pool.Pick(x.tried[:x.attempts])
+		node := x.pool.Pick(x.tried[:x.attempts], 0)
 		if node == nil || x.attempts > 0 && !c.affords(x, how) {
 			break
 		}

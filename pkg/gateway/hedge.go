@@ -86,7 +86,7 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 
 // addSecond takes the second node, if there is one and the budget allows it.
 func (c *conn) addSecond(x *exchange) bool {
-	node := x.pool.Pick(x.tried[:x.attempts])
+	node := x.pool.Pick(x.tried[:x.attempts], 0)
 	if node == nil {
 		return false
 	}

@@ -3,6 +3,7 @@ package lb_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/goms-io/goms/pkg/lb"
 )
@@ -17,38 +18,97 @@ func crowd(n int, weight func(int) int) []lb.Spec {
 
 func equal(int) int { return 1 }
 
+// BenchmarkPick is one choice by each policy.
 func BenchmarkPick(b *testing.B) {
-	for _, size := range []int{3, 1000} {
-		p := lb.NewPool("user", lb.Options{})
-		p.Update(crowd(size, equal))
-		b.Run(fmt.Sprintf("nodes=%d/serial", size), func(b *testing.B) {
+	every(b, func(name string, policy lb.Policy) {
+		for _, size := range []int{3, 1000} {
+			p := lb.NewPool("user", lb.Options{Policy: policy})
+			p.Update(crowd(size, equal))
+			for _, n := range p.Nodes() {
+				p.Answered(n, time.Millisecond, false)
+			}
+			b.Run(fmt.Sprintf("%s/nodes=%d", name, size), func(b *testing.B) {
+				b.ReportAllocs()
+				for key := uint64(0); b.Loop(); key++ {
+					p.Pick(nil, key)
+				}
+			})
+		}
+	})
+}
+
+// BenchmarkPickAgain is the choice after a node was tried, or while one is ejected.
+func BenchmarkPickAgain(b *testing.B) {
+	every(b, func(name string, policy lb.Policy) {
+		for _, size := range []int{3, 1000} {
+			p := lb.NewPool("user", lb.Options{Policy: policy})
+			p.Update(crowd(size, equal))
+			b.Run(fmt.Sprintf("%s/nodes=%d/tried=1", name, size), func(b *testing.B) {
+				b.ReportAllocs()
+				for key := uint64(0); b.Loop(); key++ {
+					p.Pick(p.Nodes()[:1], key)
+				}
+			})
+		}
+		p := lb.NewPool("user", lb.Options{Policy: policy, Eject: lb.Eject{After: 1}})
+		p.Update(crowd(3, equal))
+		p.Failed(p.Nodes()[0])
+		b.Run(name+"/nodes=3/ejected=1", func(b *testing.B) {
 			b.ReportAllocs()
-			for b.Loop() {
-				p.Pick(nil)
+			for key := uint64(0); b.Loop(); key++ {
+				p.Pick(nil, key)
 			}
 		})
-		b.Run(fmt.Sprintf("nodes=%d/parallel", size), func(b *testing.B) {
+	})
+}
+
+// BenchmarkPickParallel is one choice by each policy, from all cores at once.
+func BenchmarkPickParallel(b *testing.B) {
+	every(b, func(name string, policy lb.Policy) {
+		p := lb.NewPool("user", lb.Options{Policy: policy})
+		p.Update(crowd(1000, equal))
+		b.Run(name+"/nodes=1000", func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					p.Pick(nil)
+				for key := uint64(0); pb.Next(); key++ {
+					p.Pick(nil, key)
 				}
 			})
 		})
-		b.Run(fmt.Sprintf("nodes=%d/tried", size), func(b *testing.B) {
+	})
+}
+
+// BenchmarkAcquire is a choice with every bound there is.
+func BenchmarkAcquire(b *testing.B) {
+	for _, size := range []int{3, 1000} {
+		p := lb.NewPool("user", lb.Options{
+			MaxInFlight: 1000, MaxInFlightPerNode: 100, Adaptive: true,
+			Breaker: lb.Breaker{Enabled: true}, NodeBreaker: lb.Breaker{Enabled: true},
+		})
+		p.Update(crowd(size, equal))
+		b.Run(fmt.Sprintf("nodes=%d", size), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Pick(p.Nodes()[:1])
+				n, err := p.Acquire(nil, 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n.End()
 			}
 		})
 	}
-	p := lb.NewPool("user", lb.Options{EjectAfter: 1})
-	p.Update(crowd(3, equal))
-	p.Failed(p.Nodes()[0])
-	b.Run("nodes=3/ejected=1", func(b *testing.B) {
+	// Shedding must cost less than serving.
+	p := lb.NewPool("user", lb.Options{MaxInFlightPerNode: 1})
+	p.Update(crowd(1000, equal))
+	for _, n := range p.Nodes() {
+		n.Begin()
+	}
+	b.Run("nodes=1000/full", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			p.Pick(nil)
+			if _, err := p.Acquire(nil, 0); err == nil {
+				b.Fatal("a full pool has room")
+			}
 		}
 	})
 }
@@ -60,10 +120,13 @@ func BenchmarkRequest(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			n := p.Pick(nil)
-			n.Begin()
+			n, err := p.Acquire(nil, 0)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			p.Answered(n, time.Millisecond, false)
 			n.End()
-			p.Succeeded(n)
 			p.Done(n)
 		}
 	})
@@ -84,6 +147,22 @@ func BenchmarkUpdate(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
+				p.Update(set)
+			}
+		})
+	}
+	for _, size := range []int{3, 100, 1000} {
+		b.Run(fmt.Sprintf("hash/nodes=%d/new", size), func(b *testing.B) {
+			for b.Loop() {
+				lb.NewPool("user", lb.Options{Policy: lb.Hash{}}).Update(crowd(size, equal))
+			}
+		})
+		b.Run(fmt.Sprintf("hash/nodes=%d/leave-join", size), func(b *testing.B) {
+			p := lb.NewPool("user", lb.Options{Policy: lb.Hash{}})
+			set := crowd(size, equal)
+			p.Update(set)
+			for b.Loop() {
+				p.Update(set[1:])
 				p.Update(set)
 			}
 		})

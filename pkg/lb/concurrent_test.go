@@ -19,7 +19,7 @@ func TestPickSpreadsOverConcurrentCallers(t *testing.T) {
 		wg.Go(func() {
 			mine := map[string]int{}
 			for range each {
-				n := p.Pick(nil)
+				n := p.Pick(nil, 0)
 				n.Begin()
 				mine[n.ID()]++
 				n.End()
@@ -83,7 +83,7 @@ func TestUpdateUnderConcurrentPicks(t *testing.T) {
 					return
 				default:
 				}
-				n := p.Pick(nil)
+				n := p.Pick(nil, 0)
 				if n == nil {
 					t.Error("Pick(nil) = nil, want a node: one is always there")
 					return
@@ -92,7 +92,7 @@ func TestUpdateUnderConcurrentPicks(t *testing.T) {
 				if n.Data == nil {
 					t.Errorf("node %s is visible without data", n.ID())
 				}
-				if second := p.Pick([]*lb.Node{n}); second == n {
+				if second := p.Pick([]*lb.Node{n}, 0); second == n {
 					t.Errorf("Pick(tried) = %s, which was tried", n.ID())
 				}
 				if n.ID() != "keep" && i%2 == 0 {

@@ -22,7 +22,7 @@ func ExamplePool() {
 
 	var tried []*lb.Node
 	for {
-		node := pool.Pick(tried)
+		node := pool.Pick(tried, 0)
 		if node == nil {
 			fmt.Println("no node")
 			return

@@ -7,56 +7,231 @@ import (
 	"time"
 )
 
-// Failed tells the pool that n could not be reached: a refused or timed out dial, or a
-// connection that broke before anything of an answer came. What a client did wrong must
-// not be reported here. It reports whether n was ejected by this call.
+// Cause says why a node is ejected.
+type Cause int32
+
+// The causes. NotEjected is the zero value.
+const (
+	NotEjected  Cause = iota
+	Unreachable       // failures in a row
+	BadAnswers        // a rate of failures, bad answers and slow ones far above the others'
+	Silence           // no answer at all while the others answer
+)
+
+// String returns a word for logs and status: "" for NotEjected.
+func (c Cause) String() string {
+	switch c {
+	case Unreachable:
+		return "unreachable"
+	case BadAnswers:
+		return "bad answers"
+	case Silence:
+		return "silent"
+	}
+	return ""
+}
+
+const (
+	// compareInterval is how often a node's rate is compared with the others', at most.
+	compareInterval = int64(100 * time.Millisecond)
+	// silentPauseMax bounds the pauses of a silent node: the one that was stopped and
+	// goes on is wanted back.
+	silentPauseMax = int64(4 * time.Second)
+)
+
+// Failed tells the pool that an attempt on n failed: a refused or timed out dial, a
+// connection that broke before anything of an answer came, or no answer in time. What a
+// client did wrong must not be reported here. It reports whether n was ejected by this
+// call.
 //
-// After Options.EjectAfter failures in a row the node is ejected: Pick leaves it out
-// for a pause, then gives it one request. If that fails the pause doubles, and so on
-// up to Options.EjectPauseMax; if its outcome is never reported the node gets another
-// request a pause later. Never more than half of the nodes that would take turns are
-// ejected, so a single one never is. Failures of requests picked before the ejection
-// do not lengthen it.
+// After Eject.After failures in a row the node is ejected: Pick leaves it out for a
+// pause, then gives it one request. If that fails the pause doubles, and so on up to
+// Eject.PauseMax; if its outcome is never reported the node gets another request a pause
+// later. Never more than half of the nodes that would be picked are ejected, so a single
+// one never is. Failures of requests picked before the ejection do not lengthen it.
 func (p *Pool) Failed(n *Node) (ejected bool) {
 	n.failures.Add(1)
+	n.heard.Add(1)
+	p.count(n, true, p.now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	failed := n.failed.Add(1)
 	if n.Ejected() {
-		if n.probing.CompareAndSwap(true, false) {
-			p.lengthen(n)
-		}
+		p.failedReturn(n)
 		return false
 	}
-	after := int64(p.options.EjectAfter)
-	if after < 0 || failed < after || !p.mayEject(n) {
-		return false
+	st := p.state.Load()
+	after := int64(st.options.Eject.After)
+	if after >= 0 && failed >= after && p.mayEject(n) {
+		return p.eject(n, Unreachable)
 	}
-	p.lengthen(n)
-	n.probing.Store(false)
-	p.rebuild(p.state.Load().nodes)
-	return true
+	return p.outlier(n)
 }
 
-// Succeeded tells the pool that n was reached: a dial succeeded or an answer came. It
-// forgets the node's failures, and an ejected node takes turns again at once. It
-// reports whether n was ejected before this call. Report every success: for a node
-// without failures this is one atomic load.
+// Succeeded is Answered for an answer that was good and whose time is not known.
 func (p *Pool) Succeeded(n *Node) (restored bool) {
-	if n.failed.Load() == 0 {
+	_, restored = p.Answered(n, 0, false)
+	return restored
+}
+
+// Answered tells the pool that n answered an attempt. took is the time from the whole
+// request to the answer's head; 0 means that it says nothing. bad marks an answer that
+// says that the node cannot serve, such as 502, 503 and 504. Report every answer.
+//
+// A good answer forgets the node's failures in a row, and an ejected node takes turns
+// again at once. It reports whether n was ejected by this call, or was before it.
+func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restored bool) {
+	now := p.now()
+	o := &p.state.Load().options
+	n.heard.Add(1)
+	slow := p.observe(n, took, bad, now, o)
+	since := n.since.Load()
+	early := took > 0 && since != 0 && now-int64(took) < since
+	if !early {
+		p.count(n, bad || slow, now)
+	}
+	switch {
+	case n.Ejected():
+		return false, p.answeredEjected(n, bad || slow, early)
+	case bad || slow:
+		if o.Eject.Rate < 0 || early {
+			return false, false
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.outlier(n), false
+	case n.failed.Load() != 0:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		n.failed.Store(0)
+		n.pause.Store(0)
+	}
+	return false, false
+}
+
+// SetHealth tells the pool what a check from outside says of n. It reports whether that
+// is news. Nodes that nobody checks are healthy. Pick leaves unhealthy nodes out as long
+// as enough others are healthy: see Options.PanicThreshold.
+func (p *Pool) SetHealth(n *Node, healthy bool) (changed bool) {
+	if n.Healthy() == healthy {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n.failed.Store(0)
-	n.pause.Store(0)
-	if !n.Ejected() {
+	changed = n.unhealthy.Swap(!healthy) == healthy
+	if changed && !n.gone {
+		st := p.state.Load()
+		p.rebuild(st.options, st.nodes)
+	}
+	return changed
+}
+
+// observe takes in an answer's time, and reports whether it was slow.
+func (p *Pool) observe(n *Node, took time.Duration, bad bool, now int64, o *Options) (slow bool) {
+	if took <= 0 {
 		return false
 	}
+	if bad {
+		// A node that fails quickly must not look like a quick one.
+		n.latency.observe(max(int64(took), int64(n.latency.at(now)), 2*p.typical.value.Load()), now)
+		return false
+	}
+	p.coarse.Store(now)
+	usual := p.typical.value.Load()
+	p.typical.observe(int64(took))
+	n.latency.observe(int64(took), now)
+	if o.Adaptive {
+		p.shed.observe(int64(took))
+	}
+	return o.Eject.Slow > 0 && took > slowFloor && usual > 0 && int64(took)/int64(o.Eject.Slow) > usual
+}
+
+// count takes one outcome into the windows and the breakers.
+func (p *Pool) count(n *Node, bad bool, now int64) {
+	o := &p.state.Load().options
+	if o.Eject.Rate >= 0 || o.NodeBreaker.Enabled {
+		n.window.add(now, o.Window, bad)
+	}
+	if o.NodeBreaker.Enabled {
+		n.breaker.report(&n.window, bad, now, o, &o.NodeBreaker)
+	}
+	if o.Breaker.Enabled {
+		p.window.add(now, o.Window, bad)
+		p.breaker.report(&p.window, bad, now, o, &o.Breaker)
+	}
+}
+
+// answeredEjected takes in an answer of an ejected node. early says that the attempt
+// began before the ejection.
+func (p *Pool) answeredEjected(n *Node, bad, early bool) (restored bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cause := n.Cause()
+	switch {
+	case cause == NotEjected:
+		return false
+	case cause == Silence: // whatever it says, it speaks
+	case bad:
+		if !early {
+			p.failedReturn(n)
+		}
+		return false
+	case cause == BadAnswers && (early || !n.probing.Load()):
+		return false // the good ones among the bad
+	}
+	n.failed.Store(0)
+	n.lastPause = n.pause.Swap(0)
+	n.window.clear()
+	n.since.Store(max(1, p.now()))
 	n.release()
 	if !n.gone {
-		p.rebuild(p.state.Load().nodes)
+		st := p.state.Load()
+		p.rebuild(st.options, st.nodes)
 	}
+	return true
+}
+
+// failedReturn doubles the pause of an ejected node that had its request and failed.
+// p.mu is held.
+func (p *Pool) failedReturn(n *Node) {
+	if n.probing.CompareAndSwap(true, false) {
+		p.lengthen(n, n.Cause())
+	}
+}
+
+// outlier ejects n if too much of what it did in the window was bad, and far more than
+// with the others: what is wrong everywhere is not the node's. p.mu is held.
+func (p *Pool) outlier(n *Node) (ejected bool) {
+	st := p.state.Load()
+	e := &st.options.Eject
+	now := p.now()
+	if e.Rate < 0 || n.Ejected() || n.looked != 0 && now-n.looked < compareInterval {
+		return false
+	}
+	n.looked = max(now, 1)
+	window := st.options.Window
+	if !n.window.exceeds(e.Rate, e.Minimum, now, window) || !p.mayEject(n) {
+		return false
+	}
+	total, bad := n.window.sum(now, window)
+	others, worse := 0, 0
+	for _, other := range st.active {
+		if other != n {
+			t, b := other.window.sum(now, window)
+			others, worse = others+t, worse+b
+		}
+	}
+	if others == 0 || worse*total*2 >= bad*others {
+		return false
+	}
+	return p.eject(n, BadAnswers)
+}
+
+// eject takes n out of the picks. p.mu is held.
+func (p *Pool) eject(n *Node, cause Cause) bool {
+	p.lengthen(n, cause)
+	st := p.state.Load()
+	p.rebuild(st.options, st.nodes)
 	return true
 }
 
@@ -73,8 +248,13 @@ func (p *Pool) probe(st *state, tried []*Node) *Node {
 	for _, n := range st.ejected {
 		until := n.until.Load()
 		if found == nil && due(until, now) && !slices.Contains(tried, n) {
-			if n.until.CompareAndSwap(until, now+n.pause.Load()) {
+			pause := n.pause.Load()
+			if n.until.CompareAndSwap(until, now+pause) {
 				n.probing.Store(true)
+				if Cause(n.cause.Load()) == Silence {
+					// What it is sent it keeps: the outcome comes late.
+					n.pause.CompareAndSwap(pause, max(pause, min(2*pause, silentPauseMax)))
+				}
 				found = n
 			}
 			until = n.until.Load()
@@ -87,7 +267,8 @@ func (p *Pool) probe(st *state, tried []*Node) *Node {
 	return found
 }
 
-// upcoming returns the node that Pick(nil) would return, or nil.
+// upcoming returns the node that Pick(nil, 0) would return, or nil when that cannot be
+// told.
 func (p *Pool) upcoming(st *state) *Node {
 	if len(st.ejected) != 0 {
 		now := p.now()
@@ -97,33 +278,41 @@ func (p *Pool) upcoming(st *state) *Node {
 			}
 		}
 	}
-	return st.turns.peek()
+	return st.choice.peek()
 }
 
-// now returns the time since the pool was born: a clock that is set does not move it.
-func (p *Pool) now() int64 { return int64(p.options.Now().Sub(p.born)) }
-
 // lengthen starts a pause for n, twice as long as the last. p.mu is held.
-func (p *Pool) lengthen(n *Node) {
-	pause := p.options.EjectPause
-	if last := time.Duration(n.pause.Load()); last > 0 {
-		pause = p.options.EjectPauseMax
+func (p *Pool) lengthen(n *Node, cause Cause) {
+	e := &p.state.Load().options.Eject
+	last := n.pause.Load()
+	now := p.now()
+	if !n.Ejected() {
+		if cause != Unreachable && last == 0 && now-n.since.Load() < int64(e.PauseMax) {
+			last = n.lastPause // it came back and is no better
+		}
+		n.probing.Store(false)
+		n.cause.Store(int32(cause))
+		n.since.Store(max(1, now))
+	}
+	pause := int64(e.Pause)
+	if last > 0 {
+		pause = int64(e.PauseMax)
 		if last < pause/2 {
 			pause = 2 * last
 		}
 	}
-	n.pause.Store(int64(pause))
-	n.until.Store(max(1, p.now()+int64(pause)))
+	n.pause.Store(pause)
+	n.until.Store(max(1, now+pause))
 }
 
-// mayEject reports whether n takes turns and one more of those nodes may be ejected.
-// p.mu is held.
+// mayEject reports whether n is picked and one more of those nodes may be ejected. p.mu
+// is held.
 func (p *Pool) mayEject(n *Node) bool {
 	st := p.state.Load()
-	if n.gone || !slices.Contains(st.turns.nodes, n) {
+	if n.gone || !slices.Contains(st.active, n) {
 		return false
 	}
-	return len(st.ejected)+1 <= half(len(st.turns.nodes)+len(st.ejected))
+	return len(st.ejected)+1 <= half(len(st.active)+len(st.ejected))
 }
 
 // eject sets aside the ejected nodes among the given ones and returns the others. When

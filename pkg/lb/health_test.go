@@ -32,7 +32,7 @@ func (c *clock) Advance(d time.Duration) {
 func patient(t *testing.T, nodes string) (*lb.Pool, *clock) {
 	t.Helper()
 	c := newClock()
-	p := lb.NewPool("user", lb.Options{EjectPauseMax: 5 * time.Second, Now: c.Now})
+	p := lb.NewPool("user", lb.Options{Eject: lb.Eject{PauseMax: 5 * time.Second}, Now: c.Now})
 	p.Update(specs(t, nodes))
 	return p, c
 }
@@ -136,7 +136,7 @@ func TestEjectedNodeIsPickedWhenOthersWereTried(t *testing.T) {
 	a, b, d := node(t, p, "a"), node(t, p, "b"), node(t, p, "c")
 	f := func(want string, tried ...*lb.Node) {
 		t.Helper()
-		if got := name(p.Pick(tried)); got != want {
+		if got := name(p.Pick(tried, 0)); got != want {
 			t.Errorf("Pick(tried) = %s, want %s", got, want)
 		}
 	}
@@ -163,7 +163,7 @@ func TestHalfRule(t *testing.T) {
 		if got := len(strings.Fields(ejected(p))); got != most {
 			t.Errorf("%s: %d ejected, want %d", nodes, got, most)
 		}
-		if p.Pick(nil) == nil {
+		if p.Pick(nil, 0) == nil {
 			t.Errorf("%s: no node left", nodes)
 		}
 	}
@@ -243,7 +243,7 @@ func TestEjectedNodeThatDrainsOrLeaves(t *testing.T) {
 }
 
 func TestEjectNever(t *testing.T) {
-	p := lb.NewPool("user", lb.Options{EjectAfter: -1})
+	p := lb.NewPool("user", lb.Options{Eject: lb.Eject{After: -1}})
 	p.Update(specs(t, "a b"))
 	if fail(t, p, 100, "a") {
 		t.Error("Failed() = true, want never")
@@ -262,7 +262,7 @@ func TestOneReturnForManyCallers(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for range 20 {
-					id := p.Pick(nil).ID()
+					id := p.Pick(nil, 0).ID()
 					mu.Lock()
 					got[id]++
 					mu.Unlock()

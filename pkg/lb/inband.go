@@ -121,7 +121,8 @@ func (p *Pool) Heed(n *Node, r Report) (drains bool) {
 	if n.gone || was == n.Draining() {
 		return false
 	}
-	p.rebuild(p.state.Load().nodes)
+	st := p.state.Load()
+	p.rebuild(st.options, st.nodes)
 	return r.Draining
 }
 
@@ -151,7 +152,7 @@ func (p *Pool) Refresh() {
 	}
 	p.toldUntil.Store(next)
 	if changed {
-		p.rebuild(nodes)
+		p.rebuild(p.state.Load().options, nodes)
 	}
 }
 

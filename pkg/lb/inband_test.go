@@ -53,7 +53,7 @@ func TestHeed(t *testing.T) {
 	p.Update(specs(t, "a b c d"))
 	p.Heed(node(t, p, "a"), lb.Report{})
 	wantPicks(t, p, "a c d a c d")
-	if got := name(p.Pick([]*lb.Node{node(t, p, "a"), node(t, p, "c"), node(t, p, "d")})); got != "b" {
+	if got := name(p.Pick([]*lb.Node{node(t, p, "a"), node(t, p, "c"), node(t, p, "d")}, 0)); got != "b" {
 		t.Errorf("Pick() when all others were tried = %s, want b: it still serves", got)
 	}
 	// It is back.

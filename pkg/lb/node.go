@@ -9,9 +9,14 @@ type Node struct {
 	// Options.NewData, and must not be assigned afterwards.
 	Data any
 
-	id, addr string
-	weight   atomic.Int64
-	draining atomic.Bool
+	pool      *Pool
+	id, addr  string
+	zone      atomic.Pointer[string]
+	weight    atomic.Int64
+	draining  atomic.Bool
+	backup    atomic.Bool
+	unhealthy atomic.Bool // by SetHealth
+	cause     atomic.Int32
 
 	// until is when an ejected node may have its next request, in nanoseconds since
 	// the pool was born; 0 means the node is not ejected. Pick moves it on when it
@@ -25,16 +30,30 @@ type Node struct {
 	// failed counts the connection failures since the last success. Pool.mu is held
 	// to change it.
 	failed atomic.Int64
-	// gone says that the node has left. Pool.mu guards it.
-	gone bool
+	// since is when the node was last ejected or came back: attempts begun before
+	// that say nothing of its rate.
+	since atomic.Int64
 	// told is what the node said of itself; see Heed.
 	told told
 
+	// Pool.mu guards these.
+	gone      bool  // the node has left
+	looked    int64 // when its rate was last compared with the others'
+	lastPause int64 // of its last ejection
+	step      int   // of its slow start, in tenths
+	silence   silence
+
 	_        [cacheLine]byte
 	inFlight atomic.Int64
+	begun    atomic.Int64 // attempts ever begun
+	heard    atomic.Int64 // outcomes ever reported
 	requests atomic.Int64
 	failures atomic.Int64
 	load     atomic.Int64 // as the node says; see Heed
+	joined   atomic.Int64 // when its slow start began, in the pool's clock; 0 when it is over
+	breaker  breaker
+	latency  latency
+	window   window
 	_        [cacheLine - 32]byte
 }
 
@@ -47,18 +66,42 @@ func (n *Node) Addr() string { return n.addr }
 // Weight returns the node's present weight, at least 0.
 func (n *Node) Weight() int { return int(n.weight.Load()) }
 
+// Zone returns where the node is, "" when it does not say.
+func (n *Node) Zone() string { return *n.zone.Load() }
+
+// Backup reports whether the node serves only when no other can.
+func (n *Node) Backup() bool { return n.backup.Load() }
+
 // Draining reports whether the node is about to leave, by the registry or by its own
 // word.
 func (n *Node) Draining() bool { return n.draining.Load() || n.told.draining() }
 
+// Healthy reports what Pool.SetHealth was last told of the node; true before.
+func (n *Node) Healthy() bool { return !n.unhealthy.Load() }
+
 // Ejected reports whether the node is out of the picks because of its failures.
 func (n *Node) Ejected() bool { return n.until.Load() != 0 }
 
-// Begin counts an attempt on the node as in flight, until End.
-func (n *Node) Begin() { n.inFlight.Add(1) }
+// Cause returns why the node is ejected; NotEjected when it is not.
+func (n *Node) Cause() Cause {
+	if !n.Ejected() {
+		return NotEjected
+	}
+	return Cause(n.cause.Load())
+}
 
-// End ends what Begin began; each Begin wants exactly one End.
-func (n *Node) End() { n.inFlight.Add(-1) }
+// Begin counts an attempt on the node as in flight, until End.
+func (n *Node) Begin() {
+	n.inFlight.Add(1)
+	n.begun.Add(1)
+	n.pool.inFlight.Add(1)
+}
+
+// End ends what Begin, or Pool.Acquire, began; each wants exactly one End.
+func (n *Node) End() {
+	n.inFlight.Add(-1)
+	n.pool.inFlight.Add(-1)
+}
 
 // InFlight returns how many attempts have begun on the node and not ended.
 func (n *Node) InFlight() int64 { return n.inFlight.Load() }

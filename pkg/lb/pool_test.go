@@ -11,13 +11,16 @@ import (
 	"github.com/goms-io/goms/pkg/lb"
 )
 
-// specs reads "a b*5 c*0 d!": names, weights (1 when absent) and "!" for draining.
+// specs reads "a b*5 c*0 d! e? f@z": names, weights (1 when absent), "!" for draining, "?"
+// for backup, and zones.
 func specs(t testing.TB, text string) []lb.Spec {
 	t.Helper()
 	var out []lb.Spec
 	for _, word := range strings.Fields(text) {
+		word, zone, _ := strings.Cut(word, "@")
 		word, draining := strings.CutSuffix(word, "!")
-		s := lb.Spec{Weight: 1, Draining: draining}
+		word, backup := strings.CutSuffix(word, "?")
+		s := lb.Spec{Weight: 1, Draining: draining, Backup: backup, Zone: zone}
 		var weighted bool
 		s.ID, _, weighted = strings.Cut(word, "*")
 		if weighted {
@@ -62,7 +65,7 @@ func picks(t testing.TB, p *lb.Pool, n int) string {
 	var ids []string
 	for range n {
 		s := p.Status()
-		got := name(p.Pick(nil))
+		got := name(p.Pick(nil, 0))
 		if len(s.Nodes) > 0 && got != "-" && s.Nodes[s.PollNext].ID != got {
 			t.Fatalf("PollNext = %d (%s), want the place of %s", s.PollNext, s.Nodes[s.PollNext].ID, got)
 		}
@@ -126,7 +129,7 @@ func TestPickIsSmooth(t *testing.T) {
 				}
 			}
 			credit[best] -= sum
-			if got := p.Pick(nil).ID(); got != set[best].ID {
+			if got := p.Pick(nil, 0).ID(); got != set[best].ID {
 				t.Fatalf("weights %v: turn %d = %s, want %s", weights, turn, got, set[best].ID)
 			}
 		}
@@ -147,7 +150,7 @@ func TestPickLargeWeights(t *testing.T) {
 	const n = 200_000
 	got := map[string]int{}
 	for range n {
-		got[p.Pick(nil).ID()]++
+		got[p.Pick(nil, 0).ID()]++
 	}
 	// Each node is served; the shares of the heavy ones are right.
 	if len(got) != len(set) {
@@ -168,7 +171,7 @@ func TestPickTried(t *testing.T) {
 			list = append(list, node(t, p, id))
 		}
 		for range 5 {
-			if got := name(p.Pick(list)); !slices.Contains(strings.Fields(want), got) {
+			if got := name(p.Pick(list, 0)); !slices.Contains(strings.Fields(want), got) {
 				t.Errorf("%s: Pick(%s) = %s, want one of %s", nodes, tried, got, want)
 			}
 		}
@@ -214,10 +217,10 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 	if !slices.Equal(made, []string{"d d:80 1 false"}) || !slices.Equal(dropped, []string{"data of c"}) {
 		t.Errorf("made %q, dropped %q, want d made and c dropped", made, dropped)
 	}
-	want := lb.Status{PollNext: 1, RequestFinish: 2, Nodes: []lb.NodeStatus{
-		{ID: "a", Addr: "a:80", Weight: 4, Draining: true, InFlight: 1, Requests: 1, Failures: 1},
-		{ID: "b", Addr: "b:80", Weight: 1},
-		{ID: "d", Addr: "d:80", Weight: 1},
+	want := lb.Status{Policy: "roundRobin", PollNext: 1, RequestFinish: 2, InFlight: 1, Nodes: []lb.NodeStatus{
+		{ID: "a", Addr: "a:80", Weight: 4, Draining: true, Healthy: true, InFlight: 1, Requests: 1, Failures: 1},
+		{ID: "b", Addr: "b:80", Weight: 1, Healthy: true},
+		{ID: "d", Addr: "d:80", Weight: 1, Healthy: true},
 	}}
 	if got := p.Status(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Status() = %+v, want %+v", got, want)
@@ -230,7 +233,7 @@ func TestUpdateKeepsWhatStays(t *testing.T) {
 		t.Error("a node with another address is the old Node")
 	}
 	p.Update(nil)
-	if p.Len() != 0 || p.Pick(nil) != nil || p.Status().PollNext != 0 || p.Status().Nodes == nil {
+	if p.Len() != 0 || p.Pick(nil, 0) != nil || p.Status().PollNext != 0 || p.Status().Nodes == nil {
 		t.Errorf("emptied pool: %+v", p.Status())
 	}
 	if want := []string{"data of c", "data of a", "data of a", "data of b", "data of d"}; !slices.Equal(dropped, want) {
@@ -279,7 +282,7 @@ func TestUpdateSpecs(t *testing.T) {
 
 func TestHotPathAllocatesNothing(t *testing.T) {
 	c := newClock()
-	p := lb.NewPool("user", lb.Options{EjectAfter: 1, Now: c.Now})
+	p := lb.NewPool("user", lb.Options{Eject: lb.Eject{After: 1}, Now: c.Now})
 	p.Update(specs(t, "a*5 b c d!"))
 	f := func(what string, run func()) {
 		t.Helper()
@@ -288,10 +291,10 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		}
 	}
 	request := func() {
-		n := p.Pick(nil)
+		n := p.Pick(nil, 0)
 		n.Begin()
-		n = p.Pick([]*lb.Node{n})
-		if p.Pick(p.Nodes()) != nil {
+		n = p.Pick([]*lb.Node{n}, 0)
+		if p.Pick(p.Nodes(), 0) != nil {
 			t.Fatal("Pick of nothing left is not nil")
 		}
 		n.End()
@@ -303,7 +306,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	f("one ejected", request)
 	f("one returning", func() {
 		c.Advance(lb.DefaultEjectPauseMax)
-		n := p.Pick(nil)
+		n := p.Pick(nil, 0)
 		if n.ID() != "b" {
 			t.Fatalf("Pick() = %s, want b, whose pause is over", n.ID())
 		}

@@ -1,7 +1,7 @@
 package lb
 
 import (
-	"slices"
+	"math"
 	"sync/atomic"
 )
 
@@ -10,9 +10,16 @@ import (
 // the nearest smaller weights, at least 1.
 const maxTurns = 1 << 14
 
-// roundRobin chooses by smooth weighted round robin: over a round each node gets as
-// many turns as its weight, spread as evenly as they can be. The order of a round is
-// computed once, so that a choice is one atomic addition.
+// RoundRobin is smooth weighted round robin, the default: over a round each node gets as
+// many turns as its weight, spread as evenly as they can be.
+type RoundRobin struct{}
+
+// String returns "roundRobin".
+func (RoundRobin) String() string { return "roundRobin" }
+
+func (RoundRobin) build(s set) choice { return newRoundRobin(s) }
+
+// roundRobin computes the order of a round once, so that a choice is one atomic addition.
 type roundRobin struct {
 	nodes []*Node // the nodes that take turns, in the pool's order
 	order []int32 // one round, as places in nodes
@@ -22,26 +29,41 @@ type roundRobin struct {
 	_   [cacheLine - 8]byte
 }
 
-// newRoundRobin returns the choice among nodes, all of positive weight.
-func newRoundRobin(nodes []*Node) *roundRobin {
-	weights := make([]int, len(nodes))
-	for i, n := range nodes {
-		weights[i] = n.Weight()
+// newRoundRobin returns the choice among the nodes of s, whose turn stays where it was.
+func newRoundRobin(s set) *roundRobin {
+	r := &roundRobin{nodes: s.nodes, order: round(whole(s.weights))}
+	switch old := s.old.(type) {
+	case *roundRobin:
+		r.resume(old)
+	case *least:
+		r.resume(old.roundRobin)
 	}
-	return &roundRobin{nodes: nodes, order: round(reduce(weights))}
+	return r
 }
 
-// next returns the node whose turn it is, or the first after it that is not in tried,
-// or nil.
-func (r *roundRobin) next(tried []*Node) *Node {
+func (r *roundRobin) next(uint64) *Node {
 	if len(r.order) == 0 {
 		return nil
 	}
-	turn := (r.pos.Add(1) - 1) % uint64(len(r.order))
-	if n := r.nodes[r.order[turn]]; len(tried) == 0 || !slices.Contains(tried, n) {
-		return n
+	return r.nodes[r.order[(r.pos.Add(1)-1)%uint64(len(r.order))]]
+}
+
+// except returns the node whose turn it is, or the first after it that is not excluded,
+// or nil.
+func (r *roundRobin) except(_ uint64, x exception) *Node {
+	if len(r.order) == 0 {
+		return nil
 	}
-	return r.after(int(turn), tried)
+	turn := int((r.pos.Add(1) - 1) % uint64(len(r.order)))
+	for range len(r.order) {
+		if n := r.nodes[r.order[turn]]; !x.excludes(n) {
+			return n
+		}
+		if turn++; turn == len(r.order) {
+			turn = 0
+		}
+	}
+	return nil
 }
 
 // peek returns the node whose turn it is, or nil, and leaves the turn with it.
@@ -54,20 +76,6 @@ func (r *roundRobin) peek() *Node {
 
 // turn returns the place in order that is next. order is not empty.
 func (r *roundRobin) turn() int { return int(r.pos.Load() % uint64(len(r.order))) }
-
-// after returns the first node after the given turn that is not in tried, or nil.
-func (r *roundRobin) after(turn int, tried []*Node) *Node {
-	for range len(r.order) - 1 {
-		turn++
-		if turn == len(r.order) {
-			turn = 0
-		}
-		if n := r.nodes[r.order[turn]]; !slices.Contains(tried, n) {
-			return n
-		}
-	}
-	return nil
-}
 
 // resume gives the turn to the node that has it in old, or the next one after it there
 // that r has, at about the same point of the round. A round that nobody has entered
@@ -96,6 +104,24 @@ func (r *roundRobin) nearest(n *Node, turn int) uint64 {
 		turn = (turn + 1) % len(r.order)
 	}
 	return uint64(turn)
+}
+
+// whole returns whole numbers in the proportions of weights, for a round that is not too
+// long: exactly, if the weights are whole and small enough.
+func whole(weights []float64) []int {
+	out := make([]int, len(weights))
+	sum, exact := 0.0, true
+	for i, w := range weights {
+		out[i] = int(w)
+		exact = exact && float64(out[i]) == w
+		sum += w
+	}
+	if !exact {
+		for i, w := range weights {
+			out[i] = int(max(1, math.Round(w/sum*maxTurns)))
+		}
+	}
+	return reduce(out)
 }
 
 // reduce returns the smallest weights of the same proportions, or nearly so when the

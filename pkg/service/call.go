@@ -271,7 +271,7 @@ func (c *call) run(ctx context.Context) (*Response, error) {
 	c.pool.Refresh()
 	c.budget.Request(now())
 	for {
-		node := c.pool.Pick(tried)
+		node := c.pool.Pick(tried, 0)
 		if node == nil || how == againCosts && !c.budget.Retry(now(), retryPercent, retryFloor) {
 			return nil, last
 		}

@@ -1,0 +1,122 @@
+package lb
+
+import "errors"
+
+// The errors of Acquire.
+var (
+	// ErrNoNode means that there is no node of positive weight that was not tried.
+	ErrNoNode = errors.New("no node")
+	// ErrOverloaded means that there are nodes, but a bound on the attempts in flight is
+	// reached, a circuit breaker is open, or a queue is standing before the nodes.
+	ErrOverloaded = errors.New("overloaded")
+)
+
+// Acquire returns the node for the next attempt, as Pick chooses it, and counts the
+// attempt as in flight until Node.End. It keeps the bounds of Options exactly: a node
+// without room for one more attempt, or whose circuit breaker is open, is left out. The
+// error is ErrNoNode or ErrOverloaded itself; it takes no time to find out.
+func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) {
+	st := p.state.Load()
+	o := &st.options
+	fit := fitness{max: int64(o.MaxInFlightPerNode), breaker: o.NodeBreaker.Enabled}
+	if fit.max == 0 && !fit.breaker && o.MaxInFlight == 0 && !o.Breaker.Enabled && !o.Adaptive {
+		n := p.Pick(tried, key)
+		if n == nil {
+			return nil, ErrNoNode
+		}
+		n.Begin()
+		return n, nil
+	}
+	if fit.breaker || o.Breaker.Enabled {
+		fit.now = p.now()
+	}
+	n := p.acquire(st, tried, key, fit)
+	if n == nil {
+		return nil, p.refusal(st, tried)
+	}
+	return n, nil
+}
+
+// acquire is Acquire where there are bounds. It returns nil when it has no node to give.
+func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness) *Node {
+	o := &st.options
+	if !p.enter(o) {
+		return nil
+	}
+	if o.Breaker.Enabled && len(tried) == 0 && !p.breaker.enter(fit.now, &o.Breaker) {
+		p.inFlight.Add(-1)
+		return nil
+	}
+	if len(st.ejected) != 0 {
+		if n := p.probe(st, tried); n != nil && n.enter(&fit, o) {
+			return n
+		}
+	}
+	// Another goroutine may take the last room of the node between the choice and the
+	// entry. Each time that happens somebody else got in.
+	for range 4 * draws {
+		n := st.pick(tried, key, fit)
+		if n == nil {
+			break
+		}
+		if n.enter(&fit, o) {
+			return n
+		}
+	}
+	p.inFlight.Add(-1)
+	return nil
+}
+
+// refusal says why there is no node.
+func (p *Pool) refusal(st *state, tried []*Node) error {
+	all := fitness{}
+	if idlest(st.active, tried, all) == nil && idlest(st.ejected, tried, all) == nil {
+		none := true
+		for _, tier := range st.spare {
+			none = none && idlest(tier, tried, all) == nil
+		}
+		if none {
+			return ErrNoNode
+		}
+	}
+	p.refused.Add(1)
+	return ErrOverloaded
+}
+
+// enter counts one more attempt in flight on the pool, if there is room.
+func (p *Pool) enter(o *Options) bool {
+	limit := int64(o.MaxInFlight)
+	if o.Adaptive {
+		if l := p.shed.limit.Load(); l > 0 && (limit == 0 || l < limit) {
+			limit = l
+		}
+	}
+	n := p.inFlight.Add(1)
+	if limit > 0 && n > limit {
+		p.inFlight.Add(-1)
+		return false
+	}
+	if o.Adaptive {
+		p.shed.note(n)
+	}
+	return true
+}
+
+// enter counts one more attempt in flight on the node, if it may.
+func (n *Node) enter(fit *fitness, o *Options) bool {
+	for {
+		v := n.inFlight.Load()
+		if fit.max > 0 && v >= fit.max {
+			return false
+		}
+		if n.inFlight.CompareAndSwap(v, v+1) {
+			break
+		}
+	}
+	if fit.breaker && !n.breaker.enter(fit.now, &o.NodeBreaker) {
+		n.inFlight.Add(-1)
+		return false
+	}
+	n.begun.Add(1)
+	return true
+}

@@ -1,0 +1,211 @@
+package lb_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/lb"
+)
+
+// answers reports n answers of each node.
+func answers(t *testing.T, p *lb.Pool, n int, took time.Duration, bad bool, ids ...string) (ejected bool) {
+	t.Helper()
+	for _, id := range ids {
+		for range n {
+			e, _ := p.Answered(node(t, p, id), took, bad)
+			ejected = ejected || e
+		}
+	}
+	return ejected
+}
+
+func TestBadAnswersEject(t *testing.T) {
+	p, c := patient(t, "a b c d")
+	answers(t, p, 20, time.Millisecond, false, "a", "b", "c", "d")
+	if answers(t, p, 19, time.Millisecond, true, "a") {
+		t.Fatal("a is ejected with less than half bad")
+	}
+	c.Advance(200 * time.Millisecond)
+	if !answers(t, p, 1, time.Millisecond, true, "a") {
+		t.Fatalf("a is not ejected with half its answers bad: %+v", p.Status())
+	}
+	if s := p.Status().Nodes[0]; s.Cause != "bad answers" || !s.Ejected {
+		t.Errorf("a = %+v, want ejected for bad answers", s)
+	}
+	a := node(t, p, "a")
+	// A good answer among the bad ones is not its return.
+	if _, restored := p.Answered(a, time.Millisecond, false); restored {
+		t.Error("an ejected node is back by an answer that is no return")
+	}
+	// A failed return doubles the pause.
+	c.Advance(time.Second)
+	wantPicks(t, p, "a")
+	c.Advance(time.Millisecond)
+	p.Answered(a, time.Millisecond, true)
+	c.Advance(2*time.Second - 1)
+	wantPicks(t, p, "b c d")
+	c.Advance(1)
+	wantPicks(t, p, "a")
+	c.Advance(time.Millisecond)
+	if _, restored := p.Answered(a, time.Millisecond, false); !restored || a.Ejected() {
+		t.Error("a good return does not bring a back")
+	}
+	// Its past is forgotten, but not that it was out: the next pause is longer.
+	if answers(t, p, 19, 0, true, "a") {
+		t.Fatal("a is ejected by 19 outcomes, want 20")
+	}
+	c.Advance(time.Second)
+	if !answers(t, p, 1, 0, true, "a") {
+		t.Fatal("a is not ejected again")
+	}
+	c.Advance(4*time.Second - 1)
+	if got := name(p.Pick(nil, 0)); got == "a" {
+		t.Error("the pause of a node that relapses is not longer")
+	}
+}
+
+func TestWhatIsBadEverywhereEjectsNobody(t *testing.T) {
+	p, c := patient(t, "a b c d")
+	for range 50 {
+		c.Advance(150 * time.Millisecond)
+		if answers(t, p, 2, time.Millisecond, true, "a", "b", "c", "d") {
+			t.Fatalf("a node is ejected though all answer badly: %q", ejected(p))
+		}
+	}
+	p.Configure(lb.Options{Eject: lb.Eject{Rate: -1}, Now: nil})
+	c.Advance(time.Minute)
+	answers(t, p, 50, time.Millisecond, false, "b", "c", "d")
+	if answers(t, p, 50, time.Millisecond, true, "a") {
+		t.Error("a node is ejected though that is turned off")
+	}
+}
+
+func TestSlowAnswersEject(t *testing.T) {
+	p, c := patient(t, "a b c")
+	for range 30 {
+		c.Advance(100 * time.Millisecond)
+		answers(t, p, 1, 5*time.Millisecond, false, "a", "b")
+		answers(t, p, 1, 2*time.Second, false, "c")
+	}
+	if got := ejected(p); got != "c" {
+		t.Fatalf("ejected = %q, want c, which takes 2 s where others take 5 ms", got)
+	}
+	// Where all are slow, now and then, nobody is an outlier.
+	p, c = patient(t, "a b c")
+	for i := range 100 {
+		c.Advance(100 * time.Millisecond)
+		took := 5 * time.Millisecond
+		if i%3 == 0 {
+			took = 5 * time.Second
+		}
+		answers(t, p, 1, took, false, "a", "b", "c")
+	}
+	if got := ejected(p); got != "" {
+		t.Errorf("ejected = %q where all nodes have the same slow route", got)
+	}
+	// Ten times nearly nothing is still quick.
+	p, c = patient(t, "a b")
+	for range 100 {
+		c.Advance(100 * time.Millisecond)
+		answers(t, p, 1, time.Millisecond, false, "a")
+		answers(t, p, 1, 400*time.Millisecond, false, "b")
+	}
+	if got := ejected(p); got != "" {
+		t.Errorf("ejected = %q for 400 ms, want none below half a second", got)
+	}
+}
+
+// serve sends one request to each of n picks; the named nodes keep theirs.
+func serve(p *lb.Pool, n int, silent string) (kept []*lb.Node) {
+	for range n {
+		node := p.Pick(nil, 0)
+		node.Begin()
+		if node.ID() == silent {
+			kept = append(kept, node)
+			continue
+		}
+		p.Answered(node, time.Millisecond, false)
+		node.End()
+	}
+	return kept
+}
+
+func TestSilentNodeIsEjected(t *testing.T) {
+	p, c := patient(t, "a b c")
+	var kept []*lb.Node
+	var out []string
+	tick := func(silent string) {
+		c.Advance(100 * time.Millisecond)
+		kept = append(kept, serve(p, 9, silent)...)
+		p.Tick(func(n *lb.Node) { out = append(out, n.ID()) })
+	}
+	for range 30 {
+		tick("")
+	}
+	if len(out) > 0 {
+		t.Fatalf("%q ejected while all answer", out)
+	}
+	for range 12 {
+		tick("b")
+	}
+	if len(out) != 1 || out[0] != "b" || node(t, p, "b").Cause() != lb.Silence {
+		t.Fatalf("ejected after 1.2 s of silence: %q (%s), want b", out, node(t, p, "b").Cause())
+	}
+	// It gets less and less while it stays silent.
+	before := len(kept)
+	for range 280 {
+		tick("b")
+	}
+	if n := len(kept) - before; n < 5 || n > 12 {
+		t.Errorf("a silent node had %d requests in 28 s, want about 8: after 1, 2, 4, 4 … s", n)
+	}
+	if len(out) != 1 {
+		t.Errorf("ejected %q, want b once", out)
+	}
+	// Whatever it answers, it is back.
+	_, restored := p.Answered(kept[0], 30*time.Second, false)
+	for _, n := range kept {
+		n.End()
+	}
+	if !restored || ejected(p) != "" {
+		t.Error("a silent node that speaks is not back")
+	}
+}
+
+func TestSilenceIsNoProofByItself(t *testing.T) {
+	f := func(what string, o lb.Options, each func(p *lb.Pool)) {
+		t.Helper()
+		c := newClock()
+		o.Now = c.Now
+		p := lb.NewPool("user", o)
+		p.Update(specs(t, "a b"))
+		for range 100 {
+			c.Advance(100 * time.Millisecond)
+			each(p)
+			p.Tick(func(n *lb.Node) { t.Errorf("%s: %s is ejected", what, n.ID()) })
+		}
+	}
+	a := func(p *lb.Pool) *lb.Node { return p.Nodes()[0] }
+	b := func(p *lb.Pool) *lb.Node { return p.Nodes()[1] }
+	f("idle node", lb.Options{}, func(p *lb.Pool) { p.Answered(b(p), time.Millisecond, false) })
+	f("a few long polls", lb.Options{}, func(p *lb.Pool) {
+		for a(p).InFlight() < 4 {
+			a(p).Begin()
+		}
+		p.Answered(b(p), time.Millisecond, false)
+	})
+	f("nobody answers", lb.Options{}, func(p *lb.Pool) { a(p).Begin(); b(p).Begin() })
+	f("all take long", lb.Options{}, func(p *lb.Pool) {
+		a(p).Begin()
+		p.Answered(b(p), 2*time.Second, false)
+	})
+	f("turned off", lb.Options{Eject: lb.Eject{Silence: -1}}, func(p *lb.Pool) {
+		a(p).Begin()
+		p.Answered(b(p), time.Millisecond, false)
+	})
+	f("too late to count: it answers", lb.Options{}, func(p *lb.Pool) {
+		a(p).Begin()
+		p.Answered(a(p), time.Millisecond, false)
+		p.Answered(b(p), time.Millisecond, false)
+	})
+}

@@ -1,0 +1,116 @@
+package lb
+
+import "time"
+
+// slowSteps is in how many steps the share of a new node grows.
+const slowSteps = 10
+
+// tickInterval is how often Tick looks at the nodes.
+const tickInterval = 100 * time.Millisecond
+
+// enough is how many attempts must tell of a silence: sent to the silent node without an
+// answer, and answered by each of the others on average.
+const enough = 5
+
+// silence is what Tick remembers of a node that does not answer. Pool.mu guards it.
+type silence struct {
+	since int64 // when the node was last heard, or had nothing to answer
+	heard int64 // what it had answered then
+	begun int64 // what it had been sent then
+	other int64 // what all active nodes had answered then
+}
+
+// Tick does what needs the time: it lets the share of new nodes grow, finds nodes that
+// accept requests and answer none, and adapts the limit of Options.Adaptive. Call it
+// about ten times a second. ejected is called for each node that it takes out; nil is
+// allowed. Tick may be called at any time, and by several goroutines.
+func (p *Pool) Tick(ejected func(*Node)) {
+	p.mu.Lock()
+	now := p.now()
+	if now-p.ticked < int64(tickInterval)*9/10 {
+		p.mu.Unlock()
+		return
+	}
+	p.ticked = now
+	p.coarse.Store(now)
+	st := p.state.Load()
+	if st.options.Adaptive {
+		p.shed.adjust(now, len(st.active))
+	} else {
+		p.shed.limit.Store(0)
+	}
+	changed := p.warm(st)
+	silent := p.silent(st, now)
+	if changed || len(silent) > 0 {
+		p.rebuild(st.options, st.nodes)
+	}
+	p.mu.Unlock()
+	if ejected != nil {
+		for _, n := range silent {
+			ejected(n)
+		}
+	}
+}
+
+// warm reports whether the share of a new node has grown. p.mu is held.
+func (p *Pool) warm(st *state) (changed bool) {
+	for _, n := range st.nodes {
+		if n.joined.Load() == 0 {
+			continue
+		}
+		if step := p.stepOf(n, &st.options); step != n.step {
+			n.step, changed = step, true
+		}
+		if n.step == slowSteps {
+			n.joined.Store(0)
+		}
+	}
+	return changed
+}
+
+// weightOf is the weight that n has in the choice. p.mu is held.
+func (p *Pool) weightOf(n *Node, o *Options) float64 {
+	return float64(n.Weight()) * float64(p.stepOf(n, o)) / slowSteps
+}
+
+// stepOf is how much of its share n has, in tenths.
+func (p *Pool) stepOf(n *Node, o *Options) int {
+	joined := n.joined.Load()
+	if joined == 0 || o.SlowStart <= 0 {
+		return slowSteps
+	}
+	age := p.now() - joined
+	return min(slowSteps, 1+int(age*(slowSteps-1)/int64(o.SlowStart)))
+}
+
+// silent ejects the nodes that answer nothing while the others do, and returns them. p.mu
+// is held.
+func (p *Pool) silent(st *state, now int64) (found []*Node) {
+	e := &st.options.Eject
+	if e.Silence < 0 || len(st.active) < 2 {
+		return nil
+	}
+	patience := max(int64(e.Silence), int64(e.Slow)*p.typical.value.Load())
+	other := int64(0)
+	for _, n := range st.active {
+		other += n.heard.Load()
+	}
+	for _, n := range st.active {
+		s := &n.silence
+		heard := n.heard.Load()
+		if heard != s.heard || n.InFlight() == 0 || s.since == 0 {
+			*s = silence{since: now, heard: heard, begun: n.begun.Load(), other: other}
+			continue
+		}
+		if now-s.since < patience || n.begun.Load()-s.begun < enough ||
+			other-s.other < enough*int64(len(st.active)-1) || !p.mayEject(n) {
+			continue
+		}
+		p.lengthen(n, Silence)
+		found = append(found, n)
+		if len(found)+len(st.ejected)+1 > half(len(st.active)+len(st.ejected)) {
+			break
+		}
+	}
+	return found
+}
