@@ -163,7 +163,8 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
 	p.gateway, err = gateway.New(gateway.Config{
 		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.members, Control: trust.Control, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,
-		Tracer: trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
+		CheckGRPC: checkGRPC(keys),
+		Tracer:    trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
 	})
 	if err != nil {
 		return err

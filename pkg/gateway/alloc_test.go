@@ -116,6 +116,36 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestPoliciesAllocateNothing is the steady state with every policy and bound.
+func TestPoliciesAllocateNothing(t *testing.T) {
+	for _, p := range []gateway.Policy{
+		{Balance: "hash", HashOn: "header:X-User"}, {Balance: "hash", HashOn: "cookie:sid"}, {Balance: "hash"}, {Balance: "p2c"}, {Balance: "leastRequests"},
+		{MaxInFlight: ptr(100), MaxInFlightPerNode: ptr(50), Adaptive: ptr(true), Breaker: gateway.BreakerPolicy{Minimum: 5}, NodeBreaker: gateway.BreakerPolicy{Minimum: 5}},
+	} {
+		b := traced(t, echoNode(t, plain))
+		if err := b.g.SetPolicies("here", gateway.Policies{"user": p}); err != nil {
+			t.Fatal(err)
+		}
+		conn := b.dial()
+		conn.SetDeadline(time.Now().Add(time.Minute))
+		request := []byte("GET /api/user/login HTTP/1.1\r\nHost: x\r\nX-User: 7\r\nCookie: a=b; sid=5\r\n\r\n")
+		buf := make([]byte, 4<<10)
+		round := func() {
+			conn.Write(request)
+			if n, err := conn.Read(buf); err != nil || !bytes.HasSuffix(buf[:n], []byte("hello")) {
+				t.Fatalf("answer %q %v", buf[:n], err)
+			}
+		}
+		for range 100 {
+			round()
+		}
+		if allocs := testing.AllocsPerRun(500, round); allocs != 0 {
+			t.Errorf("%+v: a request allocates %v times, want 0", p, allocs)
+		}
+		conn.Close()
+	}
+}
+
 // BenchmarkProxy is one client connection in closed loop, with its node, all in this process.
 func BenchmarkProxy(b *testing.B) {
 	for name, request := range map[string]string{"GET": get, "POST": post} {

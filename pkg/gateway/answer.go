@@ -38,6 +38,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if !x.upgrade || !bytes.EqualFold(x.res.Upgrade, x.req.Upgrade) || !x.accepted() {
 				return againNever, &failure{ReasonBadAnswer, errSwitched}
 			}
+			c.gw.answered(x)
 			c.unhurried.Store(true)
 			return againNever, c.tunnel(x, up, head)
 		case x.extended != nil && x.res.Status >= 200 && x.res.Status < 300:
@@ -48,6 +49,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if how, err := c.settle(x); err != nil {
 				return how, err
 			}
+			c.gw.answered(x)
 			patience := c.gw.set.BodyTimeout
 			stream := x.eventStream()
 			if stream {

@@ -75,8 +75,15 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 		if x.attempts > 0 && !x.mayRepeat(how) {
 			break
 		}
-		node := x.pool.Pick(x.tried[:x.attempts], 0)
-		if node == nil || x.attempts > 0 && !c.affords(x, how) {
+		node, refused := x.pool.Acquire(x.tried[:x.attempts], x.key)
+		if node == nil {
+			if x.attempts == 0 && errors.Is(refused, lb.ErrOverloaded) {
+				err = errOverloaded
+			}
+			break
+		}
+		if x.attempts > 0 && !c.affords(x, how) {
+			node.End()
 			break
 		}
 		x.tried[x.attempts] = node
@@ -86,7 +93,6 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 			how, err = c.race(x, head)
 			node = x.tried[x.attempts-1]
 		} else {
-			node.Begin()
 			how, err = c.attempt(x, node, head)
 			node.End()
 		}
@@ -174,9 +180,8 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 	how, err = c.converse(x, up)
 	closed := err != nil && reasonOf(err) == ReasonNodeClosed
 	switch {
-	case err == nil:
-		c.gw.succeeded(x.pool, node)
-	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed, c.ended() == endAttempt:
+	case err == nil: // counted when its head came
+	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed, c.ended() == endAttempt, c.overdue(x, err):
 		c.gw.failed(x.pool, node, err)
 	}
 	c.finishUpstream(x, up, err == nil || how == againRefused)
@@ -218,6 +223,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 		}
 		return againIdempotent, err
 	}
+	x.asking = time.Now()
 	c.awaitAnswer(x)
 	if !x.whole {
 		x.tidy()
@@ -269,4 +275,7 @@ func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
 	up.cut()
 }
 
-var errNoNode error = &failure{reason: ReasonNoNode}
+var (
+	errNoNode     error = &failure{reason: ReasonNoNode}
+	errOverloaded error = &failure{reason: ReasonOverloaded}
+)

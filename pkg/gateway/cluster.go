@@ -24,7 +24,8 @@ type ClusterService struct {
 	PollNext      int
 	Nodes         []string
 	RequestFinish int64
-	Detail        []ClusterNode `json:"Detail,omitempty"` // with verbose=1
+	Detail        []ClusterNode   `json:"Detail,omitempty"`  // with verbose=1
+	Balance       *ClusterBalance `json:"Balance,omitempty"` // with verbose=1
 }
 
 // ClusterNode is one node in Cluster: what the balancer knows of it, and how the gateway speaks to it.
@@ -77,6 +78,7 @@ func (g *Gateway) Cluster(verbose bool) Cluster {
 			}
 			if verbose {
 				c.Detail = clusterNodes(pool, s.Nodes)
+				c.Balance = clusterBalance(&s)
 			}
 			out.Services[name] = c
 		}

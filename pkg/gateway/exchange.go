@@ -29,6 +29,7 @@ type exchange struct {
 	rule     *route.Rule
 	stats    *routeStats
 	pool     *lb.Pool
+	key      uint64     // what a hash policy goes by
 	client   netip.Addr // as far as trusted proxies say; invalid when unknown
 	trusted  bool       // the peer is a trusted proxy
 	kept     []span     // the parts of the head that nodes see
@@ -52,6 +53,7 @@ type exchange struct {
 	asked    time.Duration // how long the request may take, as the client says; noTimeout when it does not
 	rpcAsked time.Duration // the same, of a gRPC call
 	limit    int64         // until when the answer's head must be there, in the sweep's clock
+	asking   time.Time     // when the node had been sent what there was of the request
 	first    []byte        // what had arrived of the request's body, as it is sent
 	whole    bool          // first is all of it: the request can be repeated
 	attempts int
@@ -179,6 +181,7 @@ func (x *exchange) match() *local {
 	if x.pool == nil {
 		return x.refuse(&failure{reason: ReasonNoNode})
 	}
+	x.key = g.balance.Load().key(x)
 	return nil
 }
 

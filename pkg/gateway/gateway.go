@@ -53,7 +53,10 @@ type Config struct {
 	// Control is called with each address a node is dialled at, after its host name was resolved; an
 	// error of it is that of the connection. It fits registry.Trust. Nil allows all.
 	Control func(network, address string, c syscall.RawConn) error
-	Level   *slog.LevelVar // what /log-level on the admin side changes; nil: nothing does
+	// CheckGRPC asks the gRPC health service at addr for the named one, nil when it is well: for checks of type
+	// grpc. nil means that there are none.
+	CheckGRPC func(ctx context.Context, addr, service string) error
+	Level     *slog.LevelVar // what /log-level on the admin side changes; nil: nothing does
 
 	// Collectors are figures of others in the process, which /metrics on the admin side shows too. Each is
 	// registered once, and its names are its own.
@@ -84,6 +87,7 @@ type Gateway struct {
 
 	table    atomic.Pointer[table]
 	view     atomic.Pointer[view]
+	balance  atomic.Pointer[balance]
 	date     atomic.Pointer[date]
 	now      atomic.Int64 // the sweep's clock
 	draining atomic.Bool
@@ -93,6 +97,9 @@ type Gateway struct {
 
 	base   context.Context // ends when connections are given up
 	giveUp context.CancelFunc
+
+	checks   *checks
+	changing sync.Mutex // held while pools are made or configured
 
 	mu        sync.Mutex // guards what follows
 	conns     map[*conn]struct{}
@@ -146,6 +153,8 @@ func New(c Config) (*Gateway, error) {
 		x.out = x.small
 		return x
 	}
+	g.checks = newChecks(g, c.CheckGRPC)
+	g.balance.Store(newBalance(c.Settings.Zone, c.Settings.Policies))
 	g.SetRoutes(c.Routes)
 	g.tick(time.Now())
 	return g, nil

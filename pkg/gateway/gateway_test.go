@@ -55,6 +55,12 @@ func startWith(t testing.TB, log *slog.Logger, change func(*gateway.Settings), n
 	return startConfig(t, func(c *gateway.Config) { c.Log = log }, change, nodes...)
 }
 
+// startChanged is start with a change of the whole configuration.
+func startChanged(t testing.TB, change func(*gateway.Config), nodes ...string) *bench {
+	t.Helper()
+	return startConfig(t, change, nil, nodes...)
+}
+
 // startConfig is start with anything else that a gateway is made of.
 func startConfig(t testing.TB, configure func(*gateway.Config), change func(*gateway.Settings), nodes ...string) *bench {
 	t.Helper()

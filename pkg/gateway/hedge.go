@@ -86,13 +86,14 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 
 // addSecond takes the second node, if there is one and the budget allows it.
 func (c *conn) addSecond(x *exchange) bool {
-	node := x.pool.Pick(x.tried[:x.attempts], 0)
+	node, _ := x.pool.Acquire(x.tried[:x.attempts], x.key)
 	if node == nil {
 		return false
 	}
 	b := c.gw.set.RetryBudget
 	if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 		c.gw.metrics.retriesDenied.Add(1)
+		node.End()
 		return false
 	}
 	c.gw.metrics.hedges.Add(1)
@@ -109,7 +110,6 @@ func (c *conn) newRunner(x *exchange, head []byte) *runner {
 	x.nameAttempt()
 	r := &runner{node: node, trace: c.gw.tracer.Child(x.trace), began: x.began, name: x.name, named: x.named, ans: takeBuffer(answerBuffer)}
 	r.request = x.appendRequest(nil, head, r.trace, node.Addr())
-	node.Begin()
 	return r
 }
 
@@ -174,14 +174,11 @@ func (c *conn) win(x *exchange, r *runner) (how again, err error) {
 	}
 	giveBuffer(x.ans)
 	x.ans, x.ansR, x.ansW = r.ans, 0, r.w
-	x.name, x.named = r.name, r.named
+	x.name, x.named, x.asking = r.name, r.named, r.began
 	c.attach(r.up)
 	c.phase.Store(phaseAnswer)
 	how, err = c.takeAnswer(x, r.up)
 	c.phase.Store(phaseBusy)
-	if err == nil {
-		c.gw.succeeded(x.pool, r.node)
-	}
 	c.finishUpstream(x, r.up, err == nil || how == againRefused)
 	return how, err
 }

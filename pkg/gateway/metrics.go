@@ -127,6 +127,9 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	for _, d := range balanceDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -153,6 +156,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(tunnelsDesc, float64(m.tunnels.Load()))
 	gauge(connsDesc, float64(m.gw.connections()))
 	m.collectNodes(counter, gauge)
+	m.collectBalance(counter, gauge)
 	if m.gw.discovery != nil {
 		s := m.gw.discovery.Status()
 		gauge(connectedDesc, flag(s.Connected))

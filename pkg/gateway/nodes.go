@@ -21,6 +21,8 @@ type view struct {
 // figures, joins and leaves are printed. What it costs is that of the services that changed. It fits
 // registry's Watch.
 func (g *Gateway) Apply(snapshot registry.Snapshot) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
 	old := g.view.Load()
 	next := &view{snapshot: snapshot, pools: map[string]*lb.Pool{}}
 	var before registry.Snapshot
@@ -43,6 +45,7 @@ func (g *Gateway) Apply(snapshot registry.Snapshot) {
 		nodes = nodes[len(of):]
 	}
 	g.view.Store(next)
+	g.checks.changed()
 	if old == nil {
 		close(g.known)
 		g.log.Info("registry read", "nodes", len(snapshot.Nodes))
@@ -57,12 +60,14 @@ func (g *Gateway) applyService(v *view, nodes []registry.Node) {
 	g.applying = nodes
 	pool := v.pools[nodes[0].Service]
 	if pool == nil {
-		pool = lb.NewPool(nodes[0].Service, lb.Options{NewData: g.newUpstream, DropData: dropUpstream})
+		o := g.balance.Load().options(nodes[0].Service)
+		o.NewData, o.DropData = g.newUpstream, dropUpstream
+		pool = lb.NewPool(nodes[0].Service, o)
 		v.pools[nodes[0].Service] = pool
 	}
 	specs := make([]lb.Spec, len(nodes))
 	for i, n := range nodes {
-		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining}
+		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining, Zone: n.Zone, Backup: n.Backup}
 	}
 	for _, n := range pool.Nodes() { // before they are picked by what is new of them
 		if word, ok := g.word(n); ok {
@@ -116,14 +121,7 @@ func (g *Gateway) failed(pool *lb.Pool, n *lb.Node, err error) {
 	if _, ok := errors.AsType[*handshakeError](err); ok && u.unproven.CompareAndSwap(false, true) {
 		g.log.Warn("cannot be reached over TLS (nodeTLS says how)", "service", pool.Service(), "node", n.ID(), "err", err)
 	}
-	if pool.Failed(n) && u.out.CompareAndSwap(false, true) {
-		g.log.Warn("is left out, its connections fail", "service", pool.Service(), "node", n.ID(), "err", err)
-	}
-}
-
-// succeeded counts an answer in favour of a node, and tells when that brings it back.
-func (g *Gateway) succeeded(pool *lb.Pool, n *lb.Node) {
-	if pool.Succeeded(n) && n.Data.(*upstream).out.CompareAndSwap(true, false) { //nolint:forcetypeassert // see newUpstream
-		g.log.Info("is back, it answers again", "service", pool.Service(), "node", n.ID())
+	if pool.Failed(n) {
+		g.leftOut(pool, n, err)
 	}
 }

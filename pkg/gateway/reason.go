@@ -33,6 +33,7 @@ const (
 	ReasonLoop
 	ReasonNoRegistry
 	ReasonNoNode
+	ReasonOverloaded
 	ReasonConnectFailed
 	ReasonNodeClosed
 	ReasonBadAnswer
@@ -69,6 +70,7 @@ var reasons = [reasonCount]struct {
 	ReasonLoop:             {"loop", 508, "the request has been through this gateway before"},
 	ReasonNoRegistry:       {"no_registry", 503, "the gateway has not yet learned which nodes there are"},
 	ReasonNoNode:           {"no_node", 503, "no node of the service is there"},
+	ReasonOverloaded:       {"overloaded", 503, "the nodes of the service have as many requests as they can take"},
 	ReasonConnectFailed:    {"connect_failed", 502, "no node of the service could be reached"},
 	ReasonNodeClosed:       {"node_closed", 502, "the node closed the connection before it answered"},
 	ReasonBadAnswer:        {"bad_answer", 502, "the node's answer is malformed"},

@@ -39,6 +39,11 @@ type Settings struct {
 	// RetryBudget bounds what is tried again, for each service.
 	RetryBudget RetryBudget `yaml:"retryBudget"`
 
+	// Zone is where this gateway is: nodes of the same zone come first, as long as enough of them are well.
+	Zone string `yaml:"zone"`
+	// Policies say how requests are shared out among the nodes, by service.
+	Policies Policies `yaml:"policies"`
+
 	// TrustedProxies are the networks whose X-Forwarded-*, X-Real-IP and X-Request-Id are believed.
 	TrustedProxies []netip.Prefix `yaml:"trustedProxies"`
 	// ClusterNetworks are the networks that may ask for /cluster: loopback and private ones.
@@ -132,5 +137,6 @@ func (s Settings) Validate() error {
 			complain(n.key, "%d is not between %d and %d", n.n, n.min, n.max)
 		}
 	}
+	errs = append(errs, s.Policies.under("policies")...)
 	return errors.Join(errs...)
 }

@@ -3,7 +3,10 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/goms-io/goms/pkg/lb"
 )
 
 // date is the Date field of the current second.
@@ -15,8 +18,12 @@ type date struct {
 // sweepInterval is how exactly times are kept.
 const sweepInterval = 100 * time.Millisecond
 
-// Run keeps the gateway's times until ctx is done: without it nothing ever times out.
+// Run keeps the gateway's times and checks its nodes until ctx is done: without it nothing ever times
+// out.
 func (g *Gateway) Run(ctx context.Context) error {
+	var checking sync.WaitGroup
+	defer checking.Wait()
+	checking.Go(func() { g.checks.run(ctx) })
 	t := time.NewTicker(sweepInterval)
 	defer t.Stop()
 	for {
@@ -57,6 +64,7 @@ func (g *Gateway) sweep() {
 	if v := g.view.Load(); v != nil {
 		for _, pool := range v.pools {
 			pool.Refresh()
+			pool.Tick(func(n *lb.Node) { g.leftOut(pool, n, nil) })
 			for _, n := range pool.Nodes() {
 				n.Data.(*upstream).expire(now) //nolint:forcetypeassert // see newUpstream
 			}

@@ -54,11 +54,12 @@ func idlest(nodes, tried []*Node, fit fitness) *Node {
 }
 
 // rebuild makes a new generation out of nodes and their present health. p.mu is held.
-func (p *Pool) rebuild(o Options, nodes []*Node) {
-	st := &state{options: o, nodes: nodes}
+func (p *Pool) rebuild(nodes []*Node) {
+	o := &p.options
+	st := &state{options: *o, nodes: nodes}
 	best, spare := arrange(nodes, o.PanicThreshold)
 	st.active = st.eject(best)
-	near, weights, far := p.split(&o, st.active, nodes)
+	near, weights, far := p.split(o, st.active, nodes)
 	st.spare = append([][]*Node{far}, spare...)
 	s := set{nodes: near, weights: weights, now: p.coarse.Load, typical: p.typical.value.Load}
 	if old := p.state.Load(); old != nil {

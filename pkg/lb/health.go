@@ -121,7 +121,7 @@ func (p *Pool) SetHealth(n *Node, healthy bool) (changed bool) {
 	changed = n.unhealthy.Swap(!healthy) == healthy
 	if changed && !n.gone {
 		st := p.state.Load()
-		p.rebuild(st.options, st.nodes)
+		p.rebuild(st.nodes)
 	}
 	return changed
 }
@@ -186,7 +186,7 @@ func (p *Pool) answeredEjected(n *Node, bad, early bool) (restored bool) {
 	n.release()
 	if !n.gone {
 		st := p.state.Load()
-		p.rebuild(st.options, st.nodes)
+		p.rebuild(st.nodes)
 	}
 	return true
 }
@@ -205,14 +205,14 @@ func (p *Pool) outlier(n *Node) (ejected bool) {
 	st := p.state.Load()
 	e := &st.options.Eject
 	now := p.now()
-	if e.Rate < 0 || n.Ejected() || n.looked != 0 && now-n.looked < compareInterval {
+	window := st.options.Window
+	if e.Rate < 0 || n.Ejected() || !n.window.exceeds(e.Rate, e.Minimum, now, window) {
+		return false
+	}
+	if n.looked != 0 && now-n.looked < compareInterval || !p.mayEject(n) {
 		return false
 	}
 	n.looked = max(now, 1)
-	window := st.options.Window
-	if !n.window.exceeds(e.Rate, e.Minimum, now, window) || !p.mayEject(n) {
-		return false
-	}
 	total, bad := n.window.sum(now, window)
 	others, worse := 0, 0
 	for _, other := range st.active {
@@ -231,7 +231,7 @@ func (p *Pool) outlier(n *Node) (ejected bool) {
 func (p *Pool) eject(n *Node, cause Cause) bool {
 	p.lengthen(n, cause)
 	st := p.state.Load()
-	p.rebuild(st.options, st.nodes)
+	p.rebuild(st.nodes)
 	return true
 }
 

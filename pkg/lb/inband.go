@@ -121,8 +121,7 @@ func (p *Pool) Heed(n *Node, r Report) (drains bool) {
 	if n.gone || was == n.Draining() {
 		return false
 	}
-	st := p.state.Load()
-	p.rebuild(st.options, st.nodes)
+	p.rebuild(p.state.Load().nodes)
 	return r.Draining
 }
 
@@ -152,7 +151,7 @@ func (p *Pool) Refresh() {
 	}
 	p.toldUntil.Store(next)
 	if changed {
-		p.rebuild(p.state.Load().options, nodes)
+		p.rebuild(nodes)
 	}
 }
 

@@ -85,8 +85,9 @@ type Pool struct {
 
 	// mu guards changes of state and the fields of every node that say so. Pick never
 	// takes it.
-	mu     sync.Mutex
-	ticked int64 // when Tick last looked at the nodes
+	mu      sync.Mutex
+	options Options // of the next generation
+	ticked  int64   // when Tick last looked at the nodes
 }
 
 // NewPool returns an empty pool for the named service.
@@ -97,7 +98,8 @@ func NewPool(service string, o Options) *Pool {
 		p.born = p.clock()
 	}
 	p.shed.quickest.Store(math.MaxInt64)
-	p.rebuild(o.normal(), nil)
+	p.options = o.normal()
+	p.rebuild(nil)
 	return p
 }
 
@@ -109,7 +111,8 @@ func (p *Pool) Service() string { return p.service }
 func (p *Pool) Configure(o Options) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rebuild(o.normal(), p.state.Load().nodes)
+	p.options = o.normal()
+	p.rebuild(p.state.Load().nodes)
 }
 
 // Update makes specs the whole set of nodes; an empty set empties the pool. A node
@@ -232,7 +235,7 @@ func (p *Pool) install(nodes []*Node, specs []Spec) (left []*Node) {
 			}
 		}
 	}
-	p.rebuild(st.options, nodes)
+	p.rebuild(nodes)
 	return left
 }
 

@@ -42,7 +42,7 @@ func (p *Pool) Tick(ejected func(*Node)) {
 	changed := p.warm(st)
 	silent := p.silent(st, now)
 	if changed || len(silent) > 0 {
-		p.rebuild(st.options, st.nodes)
+		p.rebuild(st.nodes)
 	}
 	p.mu.Unlock()
 	if ejected != nil {

@@ -20,6 +20,7 @@ type record struct {
 	State   State  `json:"state,omitempty"`
 	TLS     bool   `json:"tls,omitempty"`
 	Idle    int64  `json:"idle,omitempty"` // milliseconds
+	Backup  bool   `json:"backup,omitempty"`
 }
 
 // Prefix returns what the keys of all nodes of a project begin with.
@@ -42,6 +43,7 @@ func (n Node) Value() string {
 	}
 	r.Version, r.Zone = n.Version, n.Zone
 	r.TLS, r.Idle = n.TLS, n.Idle.Milliseconds()
+	r.Backup = n.Backup
 	if r == (record{}) {
 		return plain
 	}
@@ -105,6 +107,7 @@ func (n *Node) parseValue(value string) error {
 		return fmt.Errorf("check idle limit of %d ms: want 0 to %d", r.Idle, MaxIdle.Milliseconds())
 	}
 	n.TLS, n.Idle = r.TLS, time.Duration(r.Idle)*time.Millisecond
+	n.Backup = r.Backup
 	return nil
 }
 

@@ -33,8 +33,8 @@ func TestKeyAndValue(t *testing.T) {
 	f(n, n.Key("goms"), `{"weight":0}`)
 	n.Weight, n.State = 1, registry.Draining
 	f(n, n.Key("goms"), `{"state":"draining"}`)
-	n = registry.Node{Service: "user", RPCAddr: "a:1", HTTPAddr: "a:2", Weight: 7, Version: "1.2", Zone: "b", State: registry.Up}
-	f(n, "goms_user_a:1_a:2", `{"weight":7,"version":"1.2","zone":"b"}`)
+	n = registry.Node{Service: "user", RPCAddr: "a:1", HTTPAddr: "a:2", Weight: 7, Version: "1.2", Zone: "b", State: registry.Up, Backup: true}
+	f(n, "goms_user_a:1_a:2", `{"weight":7,"version":"1.2","zone":"b","backup":true}`)
 	n = registry.NewNode("user", "a:1", "a:2")
 	n.TLS, n.Idle = true, 1500*time.Millisecond
 	f(n, "goms_user_a:1_a:2", `{"tls":true,"idle":1500}`)

@@ -56,6 +56,8 @@ type Node struct {
 	TLS bool
 	// Idle is how long the node leaves an unused HTTP connection open, in whole milliseconds up to [MaxIdle]; 0 is [DefaultIdle].
 	Idle time.Duration
+	// Backup says that the node is to be sent requests only when no node without it can be.
+	Backup bool
 }
 
 // NewNode returns a node with the defaults: weight 1, state up, no labels.

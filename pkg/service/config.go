@@ -56,6 +56,7 @@ type NodeConfig struct {
 	Weight     int    `yaml:"weight"`     // share of the requests, 0 to 1000; 1 by default
 	Version    string `yaml:"version"`    // told to the registry
 	Zone       string `yaml:"zone"`       // told to the registry
+	Backup     bool   `yaml:"backup"`     // requests come only when no other node can take them
 
 	// TLS makes both ports speak TLS and nothing else, and is published; without files
 	// they are plain.

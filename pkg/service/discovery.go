@@ -91,7 +91,7 @@ func (d *discovery) updatePool(pool *lb.Pool, nodes []registry.Node) {
 	specs := make([]lb.Spec, len(nodes))
 	d.applying = make(map[string]registry.Node, len(nodes))
 	for i, n := range nodes {
-		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining}
+		specs[i] = lb.Spec{ID: n.ID(), Addr: n.HTTPAddr, Weight: n.Weight, Draining: n.State == registry.Draining, Zone: n.Zone, Backup: n.Backup}
 		d.applying[n.ID()] = n
 	}
 	for _, n := range pool.Nodes() {
@@ -126,23 +126,28 @@ func (d *discovery) swap(s registry.Snapshot) (old registry.Snapshot, self regis
 	return old, d.self
 }
 
-// targets leaves out nodes that drain, unless there are no others: they still serve.
+// targets leaves out backups, and nodes that drain, unless there are no others.
 func targets(nodes []registry.Node) []rpc.Target {
-	var live, draining []rpc.Target
+	var live, backups, draining []rpc.Target
 	for _, n := range nodes {
 		t := rpc.Target{Addr: n.RPCAddr, Weight: n.Weight, TLS: n.TLS}
 		switch {
 		case n.Weight < 1:
 		case n.State == registry.Draining:
 			draining = append(draining, t)
+		case n.Backup:
+			backups = append(backups, t)
 		default:
 			live = append(live, t)
 		}
 	}
-	if len(live) == 0 {
-		return draining
+	switch {
+	case len(live) > 0:
+		return live
+	case len(backups) > 0:
+		return backups
 	}
-	return live
+	return draining
 }
 
 func (d *discovery) setSelf(n registry.Node) {

@@ -141,7 +141,7 @@ func (s *Service) node(httpPort, rpcPort int) registry.Node {
 		Service:  s.name,
 		RPCAddr:  net.JoinHostPort(s.host, strconv.Itoa(rpcPort)),
 		HTTPAddr: net.JoinHostPort(s.host, strconv.Itoa(httpPort)),
-		Weight:   c.Weight, Version: c.Version, Zone: c.Zone, State: registry.Up,
+		Weight:   c.Weight, Version: c.Version, Zone: c.Zone, State: registry.Up, Backup: c.Backup,
 		TLS: c.TLS.enabled(), Idle: published(c.IdleTimeout),
 	}
 }
