@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/config"
+	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/pkg/project"
 )
 
@@ -125,6 +128,31 @@ func TestCommentedExamples(t *testing.T) {
 	}
 }
 
+// TestCommentedPolicies uncomments the policies of the example, which are deeper than one line: they are
+// the default ones.
+func TestCommentedPolicies(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	text, err := os.ReadFile("../../configs/gateway.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, policies, ok := strings.Cut(string(text), "  # policies:\n")
+	if !ok {
+		t.Fatal("gateway.yml shows no policies")
+	}
+	block := "callServiceKey: " + key + "\ngateway:\n  policies:\n" + strings.ReplaceAll("\n"+policies, "\n  # ", "\n  ")
+	c := defaultConfig()
+	if err := config.Load(write(t, "gateway.yml", block), &c, config.Options{EnvPrefix: project.EnvPrefix}); err != nil {
+		t.Fatalf("%v\n%s", err, block)
+	}
+	if got := c.Gateway.Policies["default"]; !reflect.DeepEqual(got, gateway.DefaultPolicy()) {
+		t.Errorf("the comments of gateway.yml show %+v, want the default %+v", got, gateway.DefaultPolicy())
+	}
+	if b := c.Gateway.Policies["user"].Breaker; b.Rate == nil || *b.Rate != lb.DefaultBreakerRate || b.Minimum != lb.DefaultBreakerMinimum || b.Pause != lb.DefaultBreakerPause {
+		t.Errorf("the breaker of gateway.yml is %+v, want the default one", b)
+	}
+}
+
 func TestBadConfiguration(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", "") // and back at the end
 	os.Unsetenv("GOMS_CALL_SERVICE_KEY")
@@ -147,6 +175,8 @@ func TestBadConfiguration(t *testing.T) {
 	f("callServiceKey: "+key+"\ngateway:\n  headTimeout: 10\n  maxBody: lots\n  prefix: api\n  httpPort: 70000\n", "c.yml:3: gateway.headTimeout", "c.yml:4: gateway.maxBody")
 	f("callServiceKey: "+key+"\ngateway:\n  prefix: api\n  httpPort: 70000\n  retries: 99\n", "c.yml:3: gateway.prefix", "c.yml:4: gateway.httpPort", "c.yml:5: gateway.retries")
 	f("callServiceKey: "+key+"\nzipkin: {sampleRate: 2}\nlogFormat: xml\n", "c.yml:2: zipkin.sampleRate", "c.yml:3: logFormat")
+	f("callServiceKey: "+key+"\ngateway:\n  policies:\n    user:\n      balance: rr\n    order:\n      maxInFlight: -4\n", "c.yml:5: gateway.policies.user.balance", "roundRobin", "c.yml:7: gateway.policies.order.maxInFlight")
+	f("callServiceKey: "+key+"\ngateway:\n  policies:\n    user:\n      check: {typ: http}\n", "c.yml:5: gateway.policies.user.check.typ", `did you mean "type"?`)
 	f("callServiceKey: ["+key+"\n", "c.yml:")
 
 	listener := func(text string, want ...string) {

@@ -119,7 +119,11 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 // TestPoliciesAllocateNothing is the steady state with every policy and bound.
 func TestPoliciesAllocateNothing(t *testing.T) {
 	for _, p := range []gateway.Policy{
-		{Balance: "hash", HashOn: "header:X-User"}, {Balance: "hash", HashOn: "cookie:sid"}, {Balance: "hash"}, {Balance: "p2c"}, {Balance: "leastRequests"},
+		{Balance: "hash", HashOn: "header:X-User"},
+		{Balance: "hash", HashOn: "cookie:sid"},
+		{Balance: "hash"},
+		{Balance: "p2c"},
+		{Balance: "leastRequests"},
 		{MaxInFlight: ptr(100), MaxInFlightPerNode: ptr(50), Adaptive: ptr(true), Breaker: gateway.BreakerPolicy{Minimum: 5}, NodeBreaker: gateway.BreakerPolicy{Minimum: 5}},
 	} {
 		b := traced(t, echoNode(t, plain))

@@ -79,8 +79,8 @@ const (
 	checkGRPC = "grpc"
 )
 
-// builtIn is what holds where nothing is said.
-func builtIn() Policy {
+// DefaultPolicy returns the whole policy of a service of which the configuration says nothing.
+func DefaultPolicy() Policy {
 	p := func(n int) *int { return &n }
 	d := func(d time.Duration) *time.Duration { return &d }
 	off := false
@@ -122,7 +122,7 @@ func (p Policy) or(base Policy) Policy {
 
 // of returns the whole policy of a service.
 func (p Policies) of(service string) Policy {
-	whole := p[defaultPolicy].or(builtIn())
+	whole := p[defaultPolicy].or(DefaultPolicy())
 	if service != defaultPolicy {
 		whole = p[service].or(whole)
 	}
@@ -143,7 +143,11 @@ func (p Policies) complaints(prefix string) (errs []error) {
 		}
 		own, whole := p[service], p.of(service)
 		own.validate(complain)
-		own.contradictions(&whole, complain)
+		whole.contradictions(complain)
+		if service != defaultPolicy { // what the default says beyond its own need is for others
+			base := p.of(defaultPolicy)
+			own.superfluous(&whole, &base, complain)
+		}
 	}
 	return errs
 }
@@ -219,26 +223,30 @@ func given[T comparable](v T) *T {
 	return &v
 }
 
-// contradictions checks what p says against itself; whole is p with its defaults.
-func (p *Policy) contradictions(whole *Policy, complain func(key, format string, args ...any)) {
-	if p.HashOn != "" && whole.Balance != (lb.Hash{}).String() {
-		complain("hashOn", "balance is %s, and only hash goes by anything", whole.Balance)
-	}
-	if e := &whole.Eject; e.Pause > e.PauseMax {
+// contradictions checks a whole policy against itself.
+func (p *Policy) contradictions(complain func(key, format string, args ...any)) {
+	if e := &p.Eject; e.Pause > e.PauseMax {
 		complain("eject.pause", "%s is longer than pauseMax, which is %s", e.Pause, e.PauseMax)
 	}
-	if all, one := *whole.MaxInFlight, *whole.MaxInFlightPerNode; all > 0 && one > all {
+	if all, one := *p.MaxInFlight, *p.MaxInFlightPerNode; all > 0 && one > all {
 		complain("maxInFlightPerNode", "%d is more than maxInFlight, which is %d for all nodes together", one, all)
 	}
-	c, own := &whole.Check, &p.Check
-	if c.Timeout > c.Interval {
+	if c := &p.Check; c.Timeout > c.Interval {
 		complain("check.timeout", "%s is longer than the interval, which is %s", c.Timeout, c.Interval)
 	}
-	if own.Path != "" && c.Type != checkHTTP {
-		complain("check.path", "the check's type is %s, and only http has a path", c.Type)
+}
+
+// superfluous complains of what p says other than base, and what would change nothing; whole is p with
+// what it does not say.
+func (p *Policy) superfluous(whole, base *Policy, complain func(key, format string, args ...any)) {
+	if p.HashOn != "" && p.HashOn != base.HashOn && whole.Balance != (lb.Hash{}).String() {
+		complain("hashOn", "balance is %s, and only hash goes by anything", whole.Balance)
 	}
-	if own.Service != "" && c.Type != checkGRPC {
-		complain("check.service", "the check's type is %s, and only grpc names a service", c.Type)
+	if p.Check.Path != "" && p.Check.Path != base.Check.Path && whole.Check.Type != checkHTTP {
+		complain("check.path", "the check's type is %s, and only http has a path", whole.Check.Type)
+	}
+	if p.Check.Service != "" && p.Check.Service != base.Check.Service && whole.Check.Type != checkGRPC {
+		complain("check.service", "the check's type is %s, and only grpc names a service", whole.Check.Type)
 	}
 }
 

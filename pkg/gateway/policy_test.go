@@ -53,7 +53,7 @@ func TestPoliciesThatCannotBeUsed(t *testing.T) {
 	f(gateway.Policy{MaxInFlight: ptr(10), MaxInFlightPerNode: ptr(11)}, "user.maxInFlightPerNode", "10")
 	f(gateway.Policy{Eject: gateway.EjectPolicy{Pause: time.Minute}}, "user.eject.pause", "pauseMax", "30s")
 	f(gateway.Policy{Check: gateway.CheckPolicy{Type: "http", Timeout: 10 * time.Second}}, "user.check.timeout", "5s")
-	f(gateway.Policy{Check: gateway.CheckPolicy{Type: "tcp", Path: "/readyz"}}, "user.check.path", "tcp")
+	f(gateway.Policy{Check: gateway.CheckPolicy{Type: "tcp", Path: "/well"}}, "user.check.path", "tcp")
 	f(gateway.Policy{Check: gateway.CheckPolicy{Type: "http", Service: "user"}}, "user.check.service", "http")
 
 	if err := (gateway.Policies{}).Validate(); err != nil {
