@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -161,6 +162,49 @@ func TestSilentNodeIsLeftOutBeforeItsTime(t *testing.T) {
 		t.Errorf("told %d times that the node is left out, want once:\n%s", n, out.String())
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
+func TestSlowNodeLosesItsShare(t *testing.T) {
+	var slow, all atomic.Int64
+	lame := node(t, func(_ http.ResponseWriter, r *http.Request) {
+		slow.Add(1)
+		select {
+		case <-time.After(700 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	})
+	b := start(t, nil, append(named(t, 2), lame)...)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	load := func() {
+		time.Sleep(5 * time.Millisecond)
+		all.Add(1)
+		wg.Go(func() {
+			if resp, err := client.Get("http://" + b.addr + "/api/user/login"); err != nil || resp.StatusCode != 200 {
+				t.Errorf("answer = %v, %v, want 200", resp, err)
+			} else {
+				resp.Body.Close()
+			}
+		})
+	}
+	until(t, "the slow node is left out", func() bool {
+		load()
+		for _, n := range b.g.Cluster(true).Services["user"].Detail {
+			if n.Ejected && n.Addr == lame {
+				return true
+			}
+		}
+		return false
+	})
+	before, whole := slow.Load(), all.Load()
+	for range 400 {
+		load()
+	}
+	if n, of := slow.Load()-before, all.Load()-whole; n*20 > of {
+		t.Errorf("the slow node had %d of %d requests after it was left out, want at most 5%%", n, of)
+	}
 }
 
 func TestFailingNodeIsLeftOut(t *testing.T) {

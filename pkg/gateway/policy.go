@@ -27,7 +27,7 @@ type Policy struct {
 	// header or the cookie goes by the client's address.
 	HashOn         string         `yaml:"hashOn"`
 	ZoneMinimum    *int           `yaml:"zoneMinimum"`    // percent of the own zone's weight that must be well for all requests to stay there: 70
-	SlowStart      *time.Duration `yaml:"slowStart"`      // until a node that joins others has its whole share: 10s
+	SlowStart      *time.Duration `yaml:"slowStart"`      // until a node that joins busy others (20 requests a second) has its whole share: 10s
 	PanicThreshold *int           `yaml:"panicThreshold"` // percent of nodes that must pass their checks for these to be believed: 50
 
 	MaxInFlight        *int  `yaml:"maxInFlight"`        // requests at all nodes of the service: 0, no bound

@@ -37,9 +37,9 @@ type Options struct {
 	// all requests to stay there; below it the missing share goes to the other zones. 0
 	// means DefaultZoneMinimum.
 	ZoneMinimum int
-	// SlowStart is how long the share of a node that joins a pool of others grows, from a
-	// tenth of its weight to the whole; 0 or less gives it its whole share at once. It
-	// needs Tick.
+	// SlowStart is how long the share of a node that joins a busy pool of others (20
+	// requests a second) grows, from a tenth of its weight to the whole; 0 or less gives it
+	// its whole share at once. It needs Tick.
 	SlowStart time.Duration
 	// PanicThreshold is the percentage of nodes that must be healthy (SetHealth) for that
 	// to be believed: below it all are used. 0 means DefaultPanicThreshold, less than 0

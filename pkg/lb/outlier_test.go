@@ -209,3 +209,25 @@ func TestSilenceIsNoProofByItself(t *testing.T) {
 		p.Answered(b(p), time.Millisecond, false)
 	})
 }
+
+// TestWhoWasStoppedHeardNothing: when this process was stopped, the answers of one node may
+// be read before those of the other.
+func TestWhoWasStoppedHeardNothing(t *testing.T) {
+	p, c := patient(t, "a b")
+	a, b := node(t, p, "a"), node(t, p, "b")
+	tick := func() { p.Tick(func(n *lb.Node) { t.Errorf("%s is ejected", n.ID()) }) }
+	a.Begin()
+	c.Advance(100 * time.Millisecond)
+	tick()
+	for range 10 {
+		a.Begin()
+	}
+	c.Advance(30 * time.Second)
+	for range 10 {
+		p.Answered(b, time.Millisecond, false)
+	}
+	tick()
+	p.Answered(a, 30*time.Second, false)
+	c.Advance(100 * time.Millisecond)
+	tick()
+}

@@ -88,6 +88,10 @@ type Pool struct {
 	mu      sync.Mutex
 	options Options // of the next generation
 	ticked  int64   // when Tick last looked at the nodes
+	// busy says that many requests were finished in the second before measured; before is
+	// how many there had been then.
+	busy             bool
+	measured, before int64
 }
 
 // NewPool returns an empty pool for the named service.
@@ -228,7 +232,7 @@ func (p *Pool) install(nodes []*Node, specs []Spec) (left []*Node) {
 			left = append(left, n)
 		}
 	}
-	if len(left) < len(st.nodes) { // else there is nobody beside whom to start slowly
+	if p.busy && len(left) < len(st.nodes) { // else there is nobody beside whom to start slowly
 		for _, n := range nodes {
 			if i, ok := find(st.nodes, n.id); !ok || st.nodes[i] != n {
 				n.joined.Store(max(1, p.now()))

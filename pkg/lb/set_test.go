@@ -128,15 +128,27 @@ func TestSlowStart(t *testing.T) {
 	p := lb.NewPool("user", lb.Options{SlowStart: 9 * time.Second, Now: c.Now})
 	p.Update(specs(t, "a b")) // the gateway starts: nobody is new
 	wantShares(t, p, "a*50 b*50")
+	// Nor is anybody in need of a slow start where nothing happens.
 	c.Advance(time.Hour)
+	p.Tick(nil)
+	p.Update(specs(t, "a b z"))
+	wantShares(t, p, "a*33 b*33 z*33")
+	p.Update(specs(t, "a b"))
+	busy := func() {
+		for range 21 {
+			p.Done(nil)
+		}
+		c.Advance(time.Second)
+		p.Tick(nil)
+	}
+	busy()
 	p.Update(specs(t, "a b c"))
 	wantShares(t, p, "a*47 b*47 c*5") // 1 : 1 : 0.1
 	if s := p.Status(); !s.Nodes[2].Starting || s.Nodes[0].Starting {
 		t.Errorf("Status() = %+v, want c starting", s)
 	}
 	for range 4 {
-		c.Advance(time.Second)
-		p.Tick(nil)
+		busy()
 	}
 	wantShares(t, p, "a*40 b*40 c*20") // 1 : 1 : 0.5
 	p.Update(specs(t, "a b*2 c"))

@@ -41,7 +41,7 @@ type NodeStatus struct {
 	// Breaker is "" without a circuit breaker, else closed, open or half-open.
 	Breaker string `json:",omitempty"`
 	// Latency is how long the node's answers lately took; 0 when that is not known.
-	Latency time.Duration `json:",omitempty"`
+	Latency time.Duration `json:"LatencyNanos,omitempty"`
 	// InFlight counts the attempts that are under way.
 	InFlight int64
 	// Requests counts the requests the node has finished.

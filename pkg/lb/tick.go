@@ -8,6 +8,13 @@ const slowSteps = 10
 // tickInterval is how often Tick looks at the nodes.
 const tickInterval = 100 * time.Millisecond
 
+// pausedAfter is how late a tick must be for the process to have been stopped meanwhile.
+const pausedAfter = 5 * tickInterval
+
+// busyRate is how many requests a second must be finished for a new node to start slowly:
+// with fewer there is nothing that could be too much for it.
+const busyRate = 20
+
 // enough is how many attempts must tell of a silence: sent to the silent node without an
 // answer, and answered by each of the others on average.
 const enough = 5
@@ -31,8 +38,10 @@ func (p *Pool) Tick(ejected func(*Node)) {
 		p.mu.Unlock()
 		return
 	}
+	paused := now-p.ticked > int64(pausedAfter)
 	p.ticked = now
 	p.coarse.Store(now)
+	p.measure(now)
 	st := p.state.Load()
 	if st.options.Adaptive {
 		p.shed.adjust(now, len(st.active))
@@ -40,7 +49,7 @@ func (p *Pool) Tick(ejected func(*Node)) {
 		p.shed.limit.Store(0)
 	}
 	changed := p.warm(st)
-	silent := p.silent(st, now)
+	silent := p.silent(st, now, paused)
 	if changed || len(silent) > 0 {
 		p.rebuild(st.nodes)
 	}
@@ -49,6 +58,15 @@ func (p *Pool) Tick(ejected func(*Node)) {
 		for _, n := range silent {
 			ejected(n)
 		}
+	}
+}
+
+// measure finds out, once a second, whether the pool is busy. p.mu is held.
+func (p *Pool) measure(now int64) {
+	if age := now - p.measured; age >= int64(time.Second) {
+		finished := p.finished.Load()
+		p.busy = (finished-p.before)*int64(time.Second) >= busyRate*age
+		p.measured, p.before = now, finished
 	}
 }
 
@@ -84,8 +102,9 @@ func (p *Pool) stepOf(n *Node, o *Options) int {
 }
 
 // silent ejects the nodes that answer nothing while the others do, and returns them. p.mu
-// is held.
-func (p *Pool) silent(st *state, now int64) (found []*Node) {
+// is held. paused says that this process has not run for a while: then it is we who did not
+// listen.
+func (p *Pool) silent(st *state, now int64, paused bool) (found []*Node) {
 	e := &st.options.Eject
 	if e.Silence < 0 || len(st.active) < 2 {
 		return nil
@@ -98,7 +117,7 @@ func (p *Pool) silent(st *state, now int64) (found []*Node) {
 	for _, n := range st.active {
 		s := &n.silence
 		heard := n.heard.Load()
-		if heard != s.heard || n.InFlight() == 0 || s.since == 0 {
+		if heard != s.heard || n.InFlight() == 0 || s.since == 0 || paused {
 			*s = silence{since: now, heard: heard, begun: n.begun.Load(), other: other}
 			continue
 		}
