@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -15,9 +17,13 @@ import (
 
 // checkGRPC returns the check of nodes by the gRPC health protocol: one connection and one call with the
 // call-service key each time, so that a node's listener is checked too.
-func checkGRPC(keys *auth.CallKeys) func(ctx context.Context, addr, service string) error {
-	return func(ctx context.Context, addr, service string) error {
-		cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+func checkGRPC(keys *auth.CallKeys) func(ctx context.Context, addr, service string, secure *tls.Config) error {
+	return func(ctx context.Context, addr, service string, secure *tls.Config) error {
+		creds := insecure.NewCredentials()
+		if secure != nil {
+			creds = credentials.NewTLS(secure)
+		}
+		cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
 		if err != nil {
 			return fmt.Errorf("check %s: %w", addr, err)
 		}

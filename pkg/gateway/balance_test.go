@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -380,7 +381,7 @@ func TestChecksByGRPC(t *testing.T) {
 	var asked atomic.Pointer[string]
 	b := startChanged(t, func(c *gateway.Config) {
 		c.Settings.Policies = gateway.Policies{"user": checkEvery(gateway.CheckPolicy{Type: "grpc", Service: "a.B"})}
-		c.CheckGRPC = func(ctx context.Context, addr, service string) error {
+		c.CheckGRPC = func(ctx context.Context, addr, service string, _ *tls.Config) error {
 			if _, ok := ctx.Deadline(); !ok {
 				t.Error("a check has no deadline")
 			}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,11 +22,15 @@ const checkAnswer = 64 << 10
 // checks asks nodes whether they are well, those whose service's policy wants it.
 type checks struct {
 	gw   *Gateway
-	grpc func(ctx context.Context, addr, service string) error // nil: there are none
-	news chan struct{}                                         // nodes or policies have changed
+	grpc GRPCCheck     // nil: there are none
+	news chan struct{} // nodes or policies have changed
 }
 
-func newChecks(g *Gateway, grpc func(ctx context.Context, addr, service string) error) *checks {
+// GRPCCheck asks the gRPC health service at addr for the named service: nil means that it is well. secure
+// is nil where the node is spoken to without TLS.
+type GRPCCheck func(ctx context.Context, addr, service string, secure *tls.Config) error
+
+func newChecks(g *Gateway, grpc GRPCCheck) *checks {
 	return &checks{gw: g, grpc: grpc, news: make(chan struct{}, 1)}
 }
 
@@ -140,13 +145,14 @@ func (c *checks) follow(ctx context.Context, pool *lb.Pool, n *lb.Node, p CheckP
 func (c *checks) ask(ctx context.Context, n *lb.Node, p *CheckPolicy) error {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
+	u := n.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
 	if p.Type == checkGRPC {
 		if c.grpc == nil {
 			return errors.New("this gateway has no gRPC client to check with")
 		}
-		return c.grpc(ctx, strings.TrimSuffix(n.ID(), "_"+n.Addr()), p.Service)
+		return c.grpc(ctx, strings.TrimSuffix(n.ID(), "_"+n.Addr()), p.Service, u.secure.Load())
 	}
-	up, err := n.Data.(*upstream).dial(ctx, p.Timeout) //nolint:forcetypeassert // see newUpstream
+	up, err := u.dial(ctx, p.Timeout)
 	if err != nil {
 		return err
 	}

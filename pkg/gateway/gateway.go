@@ -53,9 +53,8 @@ type Config struct {
 	// Control is called with each address a node is dialled at, after its host name was resolved; an
 	// error of it is that of the connection. It fits registry.Trust. Nil allows all.
 	Control func(network, address string, c syscall.RawConn) error
-	// CheckGRPC asks the gRPC health service at addr for the named one, nil when it is well: for checks of type
-	// grpc. nil means that there are none.
-	CheckGRPC func(ctx context.Context, addr, service string) error
+	// CheckGRPC is for checks of type grpc; nil means that there are none.
+	CheckGRPC GRPCCheck
 	Level     *slog.LevelVar // what /log-level on the admin side changes; nil: nothing does
 
 	// Collectors are figures of others in the process, which /metrics on the admin side shows too. Each is

@@ -155,7 +155,9 @@ func TestEveryPolicyUnderConcurrentChange(t *testing.T) {
 						}
 						again.End()
 					}
-					pool.SetHealth(n, k%5 != 0)
+					if k%64 < 4 {
+						pool.SetHealth(n, k%128 < 64)
+					}
 					n.End()
 					pool.Done(n)
 				}
