@@ -35,7 +35,7 @@ func wantShares(t *testing.T, p *lb.Pool, want string) {
 }
 
 func TestZones(t *testing.T) {
-	p := lb.NewPool("user", lb.Options{Zone: "x"})
+	p := lb.NewPool("user", lb.Options{Zone: "x", Now: newClock().Now})
 	p.Update(specs(t, "a@x b@x c@x d@x e@y f*3@z"))
 	wantShares(t, p, "a*25 b*25 c*25 d*25")
 
@@ -61,7 +61,7 @@ func TestZones(t *testing.T) {
 	p.Update(specs(t, "a!@x e@y f*3@z"))
 	wantShares(t, p, "e*25 f*75")
 	// All of it is configured at run time.
-	p.Configure(lb.Options{Zone: "y"})
+	p.Configure(lb.Options{Zone: "y"}) // the clock stays
 	wantShares(t, p, "e*100")
 	p.Configure(lb.Options{})
 	wantShares(t, p, "e*25 f*75")
