@@ -1,6 +1,9 @@
 package lb
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // slots is how many groups Hash puts keys in; each group has one owner. More of them
 // spread more evenly and take longer to hand out.
@@ -29,8 +32,12 @@ func (Hash) build(s set) choice {
 	for i, n := range s.nodes {
 		h.seeds[i] = HashKey(n.id)
 	}
-	h.owners = make([]int32, slots)
 	old, ok := s.old.(*hashing)
+	if ok && slices.Equal(old.nodes, h.nodes) && slices.Equal(old.weights, h.weights) {
+		h.owners = old.owners
+		return h
+	}
+	h.owners = make([]int32, slots)
 	if !ok || len(old.nodes) == 0 {
 		for slot := range h.owners {
 			h.owners[slot] = h.contest(slot)
