@@ -397,3 +397,23 @@ func TestChecksByGRPC(t *testing.T) {
 		t.Errorf("asked %q, want the RPC address and the service", got)
 	}
 }
+
+// BenchmarkShed is a request that is refused because its service is full, client and gateway together.
+func BenchmarkShed(b *testing.B) {
+	leave := make(chan struct{})
+	t := start(b, policy(gateway.Policy{MaxInFlight: ptr(1)}), node(b, func(http.ResponseWriter, *http.Request) { <-leave }))
+	first := make(chan struct{})
+	go func() { defer close(first); t.get("/api/user/login") }()
+	defer func() { close(leave); <-first }()
+	until(b, "the service is full", func() bool { return t.g.Cluster(true).Services["user"].Balance.InFlight == 1 })
+	conn := t.dial()
+	defer conn.Close()
+	request, buf := []byte("GET /api/user/login HTTP/1.1\r\nHost: x\r\n\r\n"), make([]byte, 4<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		conn.Write(request)
+		if n, err := conn.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), "HTTP/1.1 503 ") {
+			b.Fatalf("answer %q %v", buf[:n], err)
+		}
+	}
+}

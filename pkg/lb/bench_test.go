@@ -168,3 +168,22 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTick is what a pool costs ten times a second.
+func BenchmarkTick(b *testing.B) {
+	for _, size := range []int{3, 10_000} {
+		c := newClock()
+		p := lb.NewPool("user", lb.Options{Adaptive: true, SlowStart: time.Minute, Now: c.Now})
+		p.Update(crowd(size, equal))
+		for _, n := range p.Nodes() {
+			n.Begin()
+		}
+		b.Run(fmt.Sprintf("nodes=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Advance(100 * time.Millisecond)
+				p.Tick(nil)
+			}
+		})
+	}
+}
