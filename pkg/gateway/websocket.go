@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,51 +15,60 @@ import (
 const closeTime = time.Second
 
 // webSocket is a tunnel whose bytes are followed at the boundaries of frames, so that the gateway can end it
-// as RFC 6455 has it: with a Close frame to each side. Each way belongs to the goroutine that carries it.
+// as RFC 6455 has it: with a Close frame to each side.
 type webSocket struct {
 	leaving          atomic.Bool // the gateway wants it to end
-	toNode, toClient frames
+	toNode, toClient way
+}
+
+// way is one direction of a WebSocket. It belongs to the goroutine that carries it.
+type way struct {
+	frames
+	dst, src net.Conn
+	buf      tunnelBuffer
 }
 
 // webSocket carries an open WebSocket to its end. What has been passed on already was the first of either side.
 func (c *conn) webSocket(node net.Conn, first, early []byte) {
-	ws := &webSocket{toNode: frames{masked: true}}
+	ws := &webSocket{toNode: way{frames: frames{masked: true}, dst: node, src: c.nc}, toClient: way{dst: c.nc, src: node}}
 	ws.toClient.pass(first)
 	ws.toNode.pass(early)
 	c.ws.Store(ws)
 	defer c.ws.Store(nil)
 	var wg sync.WaitGroup
-	wg.Go(func() { c.carryFrames(ws, &ws.toNode, node, c.nc) })
-	c.carryFrames(ws, &ws.toClient, c.nc, node)
+	wg.Go(func() { c.carryFrames(ws, &ws.toNode) })
+	c.carryFrames(ws, &ws.toClient)
 	wg.Wait()
 }
 
 // carryFrames is carry for one way of a WebSocket. The bytes pass through here, also where the kernel could
 // move them: it would not say where frames end.
-func (c *conn) carryFrames(ws *webSocket, f *frames, dst, src net.Conn) {
-	b := new(tunnelBuffer)
-	defer b.release()
-	for !ws.leaving.Load() {
-		n, err := src.Read(b.bytes())
+func (c *conn) carryFrames(ws *webSocket, w *way) {
+	defer w.buf.release()
+	for {
+		n, err := w.src.Read(w.buf.bytes())
+		part := w.buf.bytes()[:n]
+		if ws.leaving.Load() {
+			c.part(w, part)
+			return
+		}
 		if n > 0 {
 			c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
-			part := b.bytes()[:n]
-			f.pass(part)
-			if _, werr := dst.Write(part); werr != nil {
-				c.halfClose(dst)
+			w.pass(part)
+			if _, werr := w.dst.Write(part); werr != nil {
+				c.halfClose(w.dst)
 				return
 			}
-			b.fit(n)
+			w.buf.fit(n)
 		}
-		if err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && ws.leaving.Load()) {
-			if src == c.nc && (!errors.Is(err, io.EOF) || clientReset(src)) {
+		if err != nil {
+			if w.src == c.nc && (!errors.Is(err, io.EOF) || clientReset(w.src)) {
 				c.end(endClientGone) // it takes nothing more either
 			}
-			c.halfClose(dst)
+			c.halfClose(w.dst)
 			return
 		}
 	}
-	c.part(f, dst, src, b.bytes())
 }
 
 // clientReset reports whether a stream did not end, but was given up.
@@ -70,37 +78,37 @@ func clientReset(nc net.Conn) bool {
 }
 
 // part ends one way with a Close frame as soon as the frame that passes has ended, and then waits for the
-// source's own. What the source sends meanwhile goes nowhere: after a Close no data may follow.
-func (c *conn) part(f *frames, dst, src net.Conn, buf []byte) {
-	if !c.reopen(src) {
+// source's own. What the source sends meanwhile goes nowhere: after a Close no data may follow. rest has been
+// read and not passed on.
+func (c *conn) part(w *way, rest []byte) {
+	if !c.reopen(w.src) {
 		return
 	}
-	said := f.ended // the source has closed by itself
+	said := w.ended // the source has closed by itself
 	var note [8]byte
-	var rest []byte
-	for !f.broken {
-		if !said && f.between() {
-			if _, err := dst.Write(f.appendGoingAway(note[:0])); err != nil {
+	for !w.broken {
+		if !said && w.between() {
+			if _, err := w.dst.Write(w.appendGoingAway(note[:0])); err != nil {
 				return
 			}
 			said = true
 		}
-		if f.ended {
+		if w.ended {
 			return
 		}
 		if len(rest) == 0 {
-			n, err := src.Read(buf)
+			n, err := w.src.Read(w.buf.bytes())
 			if n == 0 && err != nil {
 				return
 			}
-			rest = buf[:n]
+			rest = w.buf.bytes()[:n]
 		}
-		k := f.next(rest)
+		k := w.next(rest)
 		if !said {
-			if _, err := dst.Write(rest[:k]); err != nil {
+			if _, err := w.dst.Write(rest[:k]); err != nil {
 				return
 			}
-			said = f.ended
+			said = w.ended
 		}
 		rest = rest[k:]
 	}

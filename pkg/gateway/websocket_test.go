@@ -565,8 +565,9 @@ func TestWebSocketMemory(t *testing.T) {
 	b.tunnels(tunnels)
 	each := (heap() - before) / tunnels
 	t.Logf("%d KiB each, with what client and node take in this process", each>>10)
-	if each > 64<<10 {
-		t.Errorf("a WebSocket takes %d KiB, want at most 64", each>>10)
+	const own = 16 << 10 // of client and node: two buffers of 4 KiB, and two goroutines
+	if each > 64<<10+own {
+		t.Errorf("a WebSocket takes %d KiB, want at most 64, and 16 for the test", each>>10)
 	}
 }
 
