@@ -33,7 +33,7 @@ type ClusterNode struct {
 	lb.NodeStatus
 	TLS  bool // the node publishes TLS, and is spoken to in no other way
 	Idle int  // connections to it that wait for a request
-	// IdleLimit is how long after its last answer began a connection to it is used again, as in "60s".
+	// IdleLimit is how long after its last use began a connection to it may be used again, as in "1m0s".
 	IdleLimit string
 }
 

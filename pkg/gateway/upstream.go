@@ -31,7 +31,7 @@ type upstream struct {
 	out      atomic.Bool // that the node is left out has been told
 	unproven atomic.Bool // that TLS to it fails has been told
 
-	reuse  atomic.Int64               // how old the last use of a connection may be for another, in nanoseconds
+	reuse  atomic.Int64               // how old the last use of a connection may be, at its beginning, for another, in nanoseconds
 	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain
 
 	mu   sync.Mutex // guards what follows
@@ -48,7 +48,7 @@ type upstreamConn struct {
 	secure   *tls.Config   // what it was made with, nil when it is plain
 	wire     *wire         // what TLS runs on, nil when it is plain
 	fresh    bool          // not used by a request before
-	since    int64         // when its last answer began, by exactly: the node counts from no earlier time
+	since    int64         // when it was last taken into use, by exactly: the node counts its idle time from later
 	patience time.Duration // how long what was sent may go unacknowledged
 }
 
@@ -73,7 +73,8 @@ func (u *upstream) take() *upstreamConn {
 		if c == nil {
 			return nil
 		}
-		if c.secure == u.secure.Load() && exactly()-c.since < u.reuse.Load() {
+		if now := exactly(); c.secure == u.secure.Load() && now-c.since < u.reuse.Load() {
+			c.since = now
 			return c
 		}
 		c.nc.Close()
@@ -176,7 +177,7 @@ func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamCo
 	if err != nil {
 		return nil, err
 	}
-	c := &upstreamConn{nc: nc, probe: newProbe(nc), from: u, secure: u.secure.Load(), fresh: true}
+	c := &upstreamConn{nc: nc, probe: newProbe(nc), from: u, secure: u.secure.Load(), fresh: true, since: exactly()}
 	c.wait(vanishedAfter)
 	if c.secure == nil {
 		c.src = newSource(nc)
@@ -189,9 +190,8 @@ func (u *upstream) dial(ctx context.Context, timeout time.Duration) (*upstreamCo
 	return c, nil
 }
 
-// answered notes that an answer has begun.
+// answered notes that an answer has begun: whatever TLS wanted of us, it has.
 func (c *upstreamConn) answered() {
-	c.since = exactly()
 	if c.wire != nil && c.from.unproven.Load() {
 		c.from.unproven.Store(false)
 	}
@@ -218,7 +218,7 @@ func (c *upstreamConn) quiet() bool {
 // cut closes a connection that something may still be under way on, without a word to the node.
 func (c *upstreamConn) cut() {
 	if c.wire != nil {
-		c.wire.TCPConn.Close()
+		c.wire.Close() //nolint:errcheck // as with any connection that is given up
 		return
 	}
 	c.nc.Close()

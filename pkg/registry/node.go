@@ -68,8 +68,8 @@ func NewNode(service, rpcAddr, httpAddr string) Node {
 // ID returns RPCAddr and HTTPAddr joined by an underscore: the node's name within its service.
 func (n Node) ID() string { return n.RPCAddr + "_" + n.HTTPAddr }
 
-// Reusable returns how old the last use of an HTTP connection to n may be for the connection to be used once more: the node's own
-// limit less a margin for what is under way when the node closes. The margin is a tenth, at least 1 s, at most half of the limit.
+// Reusable returns how long ago the last use of an HTTP connection to n may lie for the connection to be used once more: the
+// node's own limit less a margin for what is under way when the node closes. The margin is a tenth, at least 1 s, at most half of the limit.
 func (n Node) Reusable() time.Duration {
 	idle := n.Idle
 	if idle <= 0 {

@@ -72,7 +72,7 @@ func TestNodesWithTLS(t *testing.T) {
 	if _, err := get("http://" + user.addr() + "/livez"); err == nil {
 		t.Error("the node speaks plain too")
 	}
-	stranger := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // it is the node that must refuse
+	stranger := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // it is the node that must refuse
 	if c, err := tls.Dial("tcp", user.addr(), stranger); err == nil {
 		c.SetDeadline(time.Now().Add(10 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
