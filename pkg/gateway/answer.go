@@ -104,7 +104,11 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 func (x *exchange) fillAnswer(up *upstreamConn) (err error) {
 	x.tidyAnswer()
 	if x.ans == nil && up.src != nil {
-		x.ans, x.ansW, err = up.src.next(x.ansSize, x.ansSize)
+		most := x.ansSize
+		if most == readBuffer {
+			most -= 1 << 10 // so that it leaves, with a longer head, in as small a buffer
+		}
+		x.ans, x.ansW, err = up.src.next(x.ansSize, most)
 		return err
 	}
 	if x.ans == nil {
@@ -137,6 +141,9 @@ func (c *conn) passBody(x *exchange, up *upstreamConn, patience time.Duration) e
 	}
 	x.sent = true
 	x.tidyAnswer()
+	if !x.down.done {
+		c.phase.Store(phaseWriting)
+	}
 	if err := c.writeClient(x.out); err != nil {
 		return err
 	}

@@ -42,7 +42,13 @@ func giveBuffer(b []byte) {
 
 // room makes x.out, which must be empty, large enough for n bytes, if that is not too much.
 func (x *exchange) room(n int) {
-	if n > cap(x.out) && n <= bodyBuffer {
+	switch {
+	case n <= cap(x.out):
+	case n <= answerBuffer:
+		x.tidy()
+		x.out = takeBuffer(answerBuffer)[:0]
+	case n <= bodyBuffer:
+		x.tidy()
 		x.out = takeBuffer(bodyBuffer)[:0]
 	}
 }

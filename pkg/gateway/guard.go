@@ -214,7 +214,7 @@ func (g *guard) check(now int64, body, tunnel time.Duration) {
 	}
 	switch g.phase.Load() {
 	case phaseAnswer:
-		if clientGone(g.nc) {
+		if g.gone() {
 			g.end(endClientGone)
 			return
 		}
@@ -226,6 +226,22 @@ func (g *guard) check(now int64, body, tunnel time.Duration) {
 	default:
 		g.late(&g.deadline, now, 0, false)
 	}
+}
+
+// gone reports whether the client has left.
+func (g *guard) gone() bool {
+	if s, ok := g.nc.(*streamConn); ok {
+		return s.Gone()
+	}
+	return g.watch().hungUp()
+}
+
+// watch returns the sweep's own look at the client's connection; nil where there is none.
+func (g *guard) watch() *probe {
+	if g.view == nil {
+		g.view = newProbe(g.nc)
+	}
+	return g.view
 }
 
 // late ends the wait when its time is over. Where the kernel moves the bytes, it is given more when some

@@ -71,11 +71,3 @@ func (c *conn) acknowledged() uint64 {
 	out, _ := transferred(c.nc)
 	return out
 }
-
-// watch returns the sweep's own look at the client's connection; nil where there is none.
-func (c *conn) watch() *probe {
-	if c.view == nil {
-		c.view = newProbe(c.nc)
-	}
-	return c.view
-}

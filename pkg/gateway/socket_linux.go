@@ -13,8 +13,7 @@ func clientGone(nc net.Conn) bool {
 	if s, ok := nc.(*streamConn); ok {
 		return s.Gone()
 	}
-	p := newProbe(nc)
-	return p != nil && p.events(unix.POLLRDHUP) != 0
+	return newProbe(nc).hungUp()
 }
 
 // probe looks at what waits on a connection. It is made once a connection to a node, so that a look
@@ -71,6 +70,9 @@ func (p *probe) unacknowledged(d time.Duration) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
 }
+
+// hungUp reports whether the peer has closed its side. A nil probe knows nothing and says false.
+func (p *probe) hungUp() bool { return p != nil && p.events(unix.POLLRDHUP) != 0 }
 
 // full reports whether a write would wait for the peer to read. A nil probe knows nothing and says false.
 func (p *probe) full() bool {

@@ -23,6 +23,8 @@ func (*probe) readable() bool { return false }
 // unacknowledged leaves the system's own limit.
 func (*probe) unacknowledged(time.Duration) {}
 
+func (*probe) hungUp() bool { return false }
+
 func (*probe) full() bool { return false }
 
 // transferred is not known on this system.
