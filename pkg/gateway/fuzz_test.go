@@ -27,6 +27,7 @@ func FuzzRequestHead(f *testing.F) {
 	f.Add([]byte(get))
 	f.Add([]byte("POST http://b/api/user/login?x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: x-forwarded-for, te\r\nTE: trailers\r\nCall-Service_Key: x\r\nVia: 1.0 x\r\n\r\n"))
 	f.Add([]byte("GET /api/user/login HTTP/1.0\r\nUpgrade: a\r\nConnection: upgrade\r\nX.Forwarded_For: b\r\nB3: 0\r\n\r\n"))
+	f.Add([]byte("GET /api/user/login HTTP/1.1\r\nHost: a\r\nGoms-Attempt: 0123456789abcdef\r\ngoms_node: draining\r\nX-Request-Timeout-Ms: 5\r\nX_Request_Timeout_Ms: 0\r\nGrpc-Timeout: 1S\r\ngrpc.timeout: 1H\r\n\r\n"))
 	routes, err := route.New("", route.Services{"a": {"b": {Path: "/b"}}, "api": {"user/login": {Path: "/login"}}})
 	if err != nil {
 		f.Fatal(err)
@@ -59,6 +60,9 @@ func FuzzRequestHead(f *testing.F) {
 		}
 		for name := range req.Header {
 			plain := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+			if strings.HasPrefix(plain, "goms-") || (plain == "x-request-timeout-ms" || plain == "grpc-timeout") && (plain != strings.ToLower(name) || len(req.Header[name]) != 1) {
+				t.Fatalf("%s: %q reached the node in\n%q", name, req.Header[name], head)
+			}
 			if plain != strings.ToLower(name) && (strings.HasPrefix(plain, "x-forwarded-") || plain == "call-service-key" || strings.HasPrefix(plain, "x-b3-") || plain == "x-request-id" || plain == "traceparent") {
 				t.Fatalf("%s reached the node in\n%q", name, head)
 			}

@@ -307,6 +307,33 @@ func TestDeadlineReachesTheHandler(t *testing.T) {
 	}
 }
 
+// TestTunnelsOutliveTheTime: what an upgrade opened is no late answer.
+func TestTunnelsOutliveTheTime(t *testing.T) {
+	ended := make(chan error, 1)
+	n := servicetest.Start(t, "user", func(s *service.Service) error {
+		s.GET("/tunnel", func(c *gin.Context) {
+			conn, _, err := c.Writer.Hijack()
+			if err != nil {
+				t.Errorf("Hijack() = %v", err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			select {
+			case <-c.Request.Context().Done():
+			case <-time.After(300 * time.Millisecond):
+			}
+			ended <- c.Request.Context().Err()
+		})
+		return nil
+	}, servicetest.Options{Config: quick(nil)})
+	c := dialNode(t, n.URL)
+	io.WriteString(c, "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\nX-Request-Timeout-Ms: 100\r\nCall-Service-Key: "+canary+"\r\n\r\n")
+	if err := <-ended; err != nil {
+		t.Errorf("the tunnel's context ended with %v", err)
+	}
+}
+
 // TestCallGoesOnAfterRefusal: a POST that a node proves not to have begun goes to another.
 func TestCallGoesOnAfterRefusal(t *testing.T) {
 	caller, _ := pair(t, 0, nil)
