@@ -44,7 +44,6 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		case x.extended != nil && x.res.Status >= 200 && x.res.Status < 300:
 			return againNever, &failure{ReasonBadAnswer, errNotSwitched} // the client would take it for a tunnel
 		case x.res.Status >= 200:
-			x.takeAnswer()
 			up.answered()
 			if how, err := c.settle(x); err != nil {
 				return how, err

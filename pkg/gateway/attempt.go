@@ -20,6 +20,7 @@ const (
 	againIdempotent       // the node may have begun: only what may be repeated (RFC 9110 section 9.2.2)
 	againRefused          // the node had all of the request and has not begun
 	againAny              // nothing of the request reached the node
+	againBeside           // the node is slow: another may be asked beside it
 )
 
 // forward carries the request to a node and the answer back. It returns nil when the client got the
@@ -70,24 +71,18 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 	x.stats.budget.Request(c.gw.clock())
 	for now := x.start; x.attempts < maxAttempts; now = time.Now() {
 		if instant(now) >= x.limit {
-			return late(x, err)
-		}
-		if x.attempts > 0 && !x.mayRepeat(how) {
+			if x.attempts == 0 {
+				err = &failure{reason: ReasonDeadline}
+			}
 			break
 		}
-		node, refused := x.pool.Acquire(x.tried[:x.attempts], x.key)
+		node, refused := c.next(x, how)
 		if node == nil {
 			if x.attempts == 0 && errors.Is(refused, lb.ErrOverloaded) {
 				err = errOverloaded
 			}
 			break
 		}
-		if x.attempts > 0 && !c.affords(x, how) {
-			node.End()
-			break
-		}
-		x.tried[x.attempts] = node
-		x.attempts++
 		x.timeAttempt(now)
 		if x.hedged() {
 			how, err = c.race(x, head)
@@ -108,19 +103,30 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 	return err
 }
 
-// late is the error of a request whose time was over before a node could be asked: what the last node
-// said, if one was.
-func late(x *exchange, last error) error {
-	if x.attempts > 0 {
-		return last
+// next takes the node for the next attempt, which has begun then and must be ended; nil when there is to
+// be none, with the pool's error if it had none to give. how is what the last attempt allows, if there was
+// one.
+func (c *conn) next(x *exchange, how again) (*lb.Node, error) {
+	if x.attempts > 0 && !x.mayRepeat(how) {
+		return nil, nil
 	}
-	return &failure{reason: ReasonDeadline}
+	node, err := x.pool.Acquire(x.tried[:x.attempts], x.key)
+	if node == nil {
+		return nil, err
+	}
+	if x.attempts > 0 && !c.affords(x, how) {
+		node.End()
+		return nil, nil
+	}
+	x.tried[x.attempts] = node
+	x.attempts++
+	return node, nil
 }
 
 // mayRepeat reports whether the request may go to one more node.
 func (x *exchange) mayRepeat(how again) bool {
 	switch how {
-	case againIdempotent:
+	case againIdempotent, againBeside:
 		return x.whole && x.repeats < x.retries() && x.repeatable()
 	case againRefused:
 		return x.whole
@@ -131,17 +137,21 @@ func (x *exchange) mayRepeat(how again) bool {
 // affords asks the retry budget for one more attempt, and counts it. One after an attempt that reached
 // nobody, or a node that says it is leaving, cost no node anything: only the others could become a storm.
 func (c *conn) affords(x *exchange, how again) bool {
-	if how == againIdempotent {
+	if how == againIdempotent || how == againBeside {
 		x.repeats++
 	}
-	if how == againIdempotent || how == againRefused && !x.leaves {
+	if how != againAny && !(how == againRefused && x.leaves) {
 		b := c.gw.set.RetryBudget
 		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 			c.gw.metrics.retriesDenied.Add(1)
 			return false
 		}
 	}
-	c.gw.metrics.retries.Add(1)
+	if how == againBeside {
+		c.gw.metrics.hedges.Add(1)
+	} else {
+		c.gw.metrics.retries.Add(1)
+	}
 	return true
 }
 

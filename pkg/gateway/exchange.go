@@ -65,6 +65,7 @@ type exchange struct {
 	named        bool      // name was sent to the node
 	name         [16]byte
 	leaves       bool // the node says that it is draining
+	refused      bool // the node has proved that it refused the request before its handler
 
 	status int
 	reason Reason
@@ -98,7 +99,7 @@ func (x *exchange) reset() {
 	x.upgrade, x.head, x.extended, x.forwards = false, false, nil, unlimited
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
-	x.asked, x.rpcAsked, x.attemptLimit, x.named, x.leaves = noTimeout, noTimeout, 0, false, false
+	x.asked, x.rpcAsked, x.attemptLimit, x.named, x.leaves, x.refused = noTimeout, noTimeout, 0, false, false, false
 	x.attempts, x.repeats, x.status, x.reason, x.cause = 0, 0, 0, ReasonNone, nil
 	x.close, x.sent, x.broken = false, false, false
 	x.ansR, x.ansW = 0, 0

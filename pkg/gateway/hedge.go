@@ -66,7 +66,11 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 	for running > 0 && (winner == nil || winner.err != nil || winner.status >= 500) {
 		select {
 		case <-hedge.C:
-			if winner == nil && c.addSecond(x) {
+			if winner != nil {
+				break
+			}
+			if node, _ := c.next(x, againBeside); node != nil {
+				x.began = time.Now()
 				start()
 				running++
 			}
@@ -84,27 +88,7 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 	return c.win(x, winner)
 }
 
-// addSecond takes the second node, if there is one and the budget allows it.
-func (c *conn) addSecond(x *exchange) bool {
-	node, _ := x.pool.Acquire(x.tried[:x.attempts], x.key)
-	if node == nil {
-		return false
-	}
-	b := c.gw.set.RetryBudget
-	if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
-		c.gw.metrics.retriesDenied.Add(1)
-		node.End()
-		return false
-	}
-	c.gw.metrics.hedges.Add(1)
-	x.tried[x.attempts] = node
-	x.attempts++
-	x.repeats++
-	x.began = time.Now()
-	return true
-}
-
-// newRunner makes the runner of the attempt that begins.
+// newRunner makes the runner of the attempt that has begun.
 func (c *conn) newRunner(x *exchange, head []byte) *runner {
 	node := x.tried[x.attempts-1]
 	x.nameAttempt()

@@ -83,7 +83,9 @@ func (c *conn) settle(x *exchange) (again, error) {
 	if x.attemptLimit != 0 && !c.answered() {
 		return againIdempotent, &failure{ReasonNodeTimeout, errAnsweredLate}
 	}
-	if !x.heed(x.tried[x.attempts-1]) {
+	x.refused = x.heed(x.tried[x.attempts-1]) // which is no word on the node's health
+	x.takeAnswer()
+	if !x.refused {
 		return againNever, nil
 	}
 	c.gw.metrics.refusals.Add(1)
