@@ -75,7 +75,7 @@ var (
 	deniedDesc    = prometheus.NewDesc("goms_retries_denied_total", "Further attempts that the retry budget did not allow.", nil, nil)
 	refusalsDesc  = prometheus.NewDesc("goms_refusals_total", "Requests that a node refused, with proof, before its handler began.", nil, nil)
 	hedgesDesc    = prometheus.NewDesc("goms_hedges_total", "Second attempts that were made beside a slow first one.", nil, nil)
-	loadDesc      = prometheus.NewDesc("goms_node_load", "Other requests that a node had when it last answered, as it says.", []string{"service", "node"}, nil)
+	reportedDesc  = prometheus.NewDesc("goms_node_load", "Other requests that a node had when it last answered, as it says.", []string{"service", "node"}, nil)
 	connectDesc   = prometheus.NewDesc("goms_connect_failures_total", "Failed connections to nodes.", nil, nil)
 	tunnelsDesc   = prometheus.NewDesc("goms_tunnels", "Upgraded connections that are open.", nil, nil)
 	connsDesc     = prometheus.NewDesc("goms_connections", "Client connections that are open.", nil, nil)
@@ -122,7 +122,7 @@ func (m *metrics) route(name, service string) *routeStats {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, loadDesc, connectDesc, tunnelsDesc, connsDesc,
+		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, reportedDesc, connectDesc, tunnelsDesc, connsDesc,
 		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, staleDesc, spansDesc,
 	} {
 		ch <- d
@@ -217,7 +217,7 @@ func (m *metrics) collectNodes(counter func(*prometheus.Desc, int64, ...string),
 			counter(nodeReqDesc, n.Requests(), name, n.ID())
 			counter(nodeFailDesc, n.Failures(), name, n.ID())
 			gauge(inFlightDesc, float64(n.InFlight()), name, n.ID())
-			gauge(loadDesc, float64(n.Load()), name, n.ID())
+			gauge(reportedDesc, float64(n.Load()), name, n.ID())
 			gauge(ejectedDesc, flag(n.Ejected()), name, n.ID())
 			gauge(idleDesc, float64(n.Data.(*upstream).count()), name, n.ID()) //nolint:forcetypeassert // see newUpstream
 		}
