@@ -39,8 +39,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// wantShares checks who gets the next picks, in whatever order.
-func wantShares(t *testing.T, p *lb.Pool, want string) {
+// wantTurns checks who gets the next picks, in whatever order.
+func wantTurns(t *testing.T, p *lb.Pool, want string) {
 	t.Helper()
 	sorted := func(text string) string {
 		ids := strings.Fields(text)
@@ -59,22 +59,22 @@ func TestHeed(t *testing.T) {
 	if p.Heed(b, lb.Report{Load: 3}) || b.Load() != 3 || b.Draining() {
 		t.Errorf("a load makes b draining %v, load %d", b.Draining(), b.Load())
 	}
-	wantShares(t, p, "a b c")
+	wantTurns(t, p, "a b c")
 	if !p.Heed(b, drains) || p.Heed(b, drains) || !b.Draining() || b.Load() != 7 {
 		t.Error("Heed() does not report once that b drains")
 	}
-	wantShares(t, p, "a c a c")
+	wantTurns(t, p, "a c a c")
 	// A snapshot that does not know yet changes nothing, nor does another node's word.
 	p.Update(specs(t, "a b c d"))
 	p.Heed(node(t, p, "a"), lb.Report{})
-	wantShares(t, p, "a c d a c d")
+	wantTurns(t, p, "a c d a c d")
 	// It is back.
 	if p.Heed(b, lb.Report{}) || b.Draining() || b.Load() != 0 {
 		t.Error("Heed() does not take back that b drains")
 	}
 	p.Update(specs(t, "a b"))
 	for range 2 {
-		wantShares(t, p, "a b")
+		wantTurns(t, p, "a b")
 	}
 
 	// What the registry says stays.
@@ -83,19 +83,19 @@ func TestHeed(t *testing.T) {
 		t.Error("Heed() reports what the registry had said")
 	}
 	p.Heed(b, lb.Report{})
-	wantShares(t, p, "a a")
+	wantTurns(t, p, "a a")
 	p.Heed(b, drains)
 	p.Update(specs(t, "a b"))
-	wantShares(t, p, "a a")
+	wantTurns(t, p, "a a")
 	c.Advance(10 * time.Second)
 	p.Refresh()
-	wantShares(t, p, "a b")
+	wantTurns(t, p, "a b")
 
 	// One that left says what it likes.
 	p.Update(specs(t, "a"))
 	p.Heed(b, drains)
 	p.Heed(b, lb.Report{})
-	wantShares(t, p, "a a")
+	wantTurns(t, p, "a a")
 }
 
 func TestHeedIsForgotten(t *testing.T) {
@@ -108,13 +108,13 @@ func TestHeedIsForgotten(t *testing.T) {
 	p.Heed(node(t, p, "a"), drains) // again, at 6 s
 	c.Advance(8*time.Second - 1)
 	p.Refresh()
-	wantShares(t, p, "c c c")
+	wantTurns(t, p, "c c c")
 	c.Advance(1) // 14 s: b was last heard of 10 s ago
 	p.Refresh()
-	wantShares(t, p, "c b c b")
+	wantTurns(t, p, "c b c b")
 	c.Advance(2 * time.Second)
 	p.Refresh()
-	wantShares(t, p, "c a b")
+	wantTurns(t, p, "c a b")
 	p.Refresh()
 }
 
@@ -123,7 +123,7 @@ func TestAllDrainInBand(t *testing.T) {
 	for _, n := range p.Nodes() {
 		p.Heed(n, lb.Report{Draining: true})
 	}
-	wantShares(t, p, "a b a b")
+	wantTurns(t, p, "a b a b")
 }
 
 func TestHeedAllocatesNothing(t *testing.T) {
