@@ -239,7 +239,7 @@ func TestNodeCommand(t *testing.T) {
 	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, `"state": "draining"`, 5*time.Second)
 	f("as published", "reset", "user", n.ID())
 	g.await(g.admin+"/cluster?verbose=1", "services", `"overrides"`, 5*time.Second)
-	if log := g.out.String(); !strings.Contains(log, "node overridden") || !strings.Contains(log, "by=") || !strings.Contains(log, "node no longer overridden") {
+	if log := g.out.String(); !strings.Contains(log, "is overridden") || !strings.Contains(log, "by=") || !strings.Contains(log, "is no longer overridden") {
 		t.Errorf("the log lacks what was set and by whom:\n%s", log)
 	}
 

@@ -145,6 +145,7 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	if err != nil {
 		return err
 	}
+	rc.Dead = func(n registry.Node) bool { return p.gateway.Ejected(n.Service, n.ID()) }
 	if p.registry, err = etcd.Open(rc); err != nil {
 		return err
 	}

@@ -99,8 +99,14 @@ func startServices(t testing.TB, services route.Services, configure func(*gatewa
 	if err != nil {
 		t.Fatal(err)
 	}
+	(&bench{g: g}).set(nodes...)
+	return serve(t, g)
+}
+
+// serve serves g on a loopback port.
+func serve(t testing.TB, g *gateway.Gateway) *bench {
+	t.Helper()
 	b := &bench{t: t, g: g, done: make(chan struct{})}
-	b.set(nodes...)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

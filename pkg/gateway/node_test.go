@@ -348,6 +348,9 @@ func TestEjectionIsToldOnce(t *testing.T) {
 	if n := strings.Count(out.String(), "WARN node ["+addr); n != 1 {
 		t.Errorf("told %d times that the node is left out, want once:\n%s", n, out.String())
 	}
+	if !b.g.Ejected("user", addr+"_"+addr) || b.g.Ejected("user", "nobody") || b.g.Ejected("nothing", addr+"_"+addr) {
+		t.Error("Ejected() does not tell the node that is left out from others")
+	}
 	back, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

@@ -105,6 +105,17 @@ func (g *Gateway) word(n *lb.Node) (registry.Node, bool) {
 
 func dropUpstream(data any) { data.(*upstream).leave() } //nolint:forcetypeassert // see newUpstream
 
+// Ejected reports whether a node is left out because its connections fail.
+func (g *Gateway) Ejected(service, id string) bool {
+	v := g.view.Load()
+	if v == nil || v.pools[service] == nil {
+		return false
+	}
+	nodes := v.pools[service].Nodes()
+	i, ok := slices.BinarySearchFunc(nodes, id, func(n *lb.Node, id string) int { return strings.Compare(n.ID(), id) })
+	return ok && nodes[i].Ejected()
+}
+
 func (g *Gateway) announce(what string, nodes []registry.Node) {
 	for _, n := range nodes {
 		if n.Service == g.self.Service && n.ID() == g.self.ID() {

@@ -177,12 +177,12 @@ func (m *Members) audit(old, list []Override) {
 	for _, o := range list {
 		id := [2]string{o.Service, o.ID}
 		if was, ok := before[id]; !ok || !sameOverride(was, o) {
-			m.log.Info("node overridden", "service", o.Service, "node", o.ID, "override", o.String(), "by", o.By, "at", o.At.UTC().Format(time.RFC3339))
+			m.log.Info("is overridden", "service", o.Service, "node", o.ID, "override", o.String(), "by", o.By, "at", o.At.UTC().Format(time.RFC3339))
 		}
 		delete(before, id)
 	}
 	for _, o := range before {
-		m.log.Info("node no longer overridden", "service", o.Service, "node", o.ID)
+		m.log.Info("is no longer overridden", "service", o.Service, "node", o.ID)
 	}
 }
 

@@ -214,6 +214,6 @@ func (t *Trust) tell(n Node, cause string, err error) {
 	t.refused[cause]++
 	t.mu.Unlock()
 	if t.logged++; t.logged <= maxRefused {
-		t.log.Warn("node refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)
+		t.log.Warn("is refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)
 	}
 }

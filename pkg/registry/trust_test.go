@@ -62,7 +62,7 @@ func TestTrustRefusesItsOwnAddresses(t *testing.T) {
 	if got := trust.Refused(); got["own"] != 6 || len(got) != 1 {
 		t.Errorf("Refused() = %v, want 6, own, each once", got)
 	}
-	if n := strings.Count(log.String(), "node refused"); n != 6 {
+	if n := strings.Count(log.String(), "is refused"); n != 6 {
 		t.Errorf("%d lines, want 6:\n%s", n, &log)
 	}
 	// One that went and came back counts again.

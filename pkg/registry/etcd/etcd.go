@@ -12,7 +12,7 @@
 // under the same name, so that a store which comes back sees no delete of a node that lives. A watch never tells an empty or a
 // partial set because the store is away: the last good set stands. Deletes within two TTLs after the watch was interrupted are
 // held that long, because they may be lost leases of nodes that live; a node that had said it was draining leaves at once.
-// A delete over a healthy watch is told at once.
+// A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead).
 //
 // The package refuses to know what nodes are for, and whether they answer.
 package etcd
@@ -61,6 +61,9 @@ type Config struct {
 	// CheckInterval is how often a watch compares itself with a full listing, to notice a store that was restored or a watch
 	// that went silent. Zero is 10 s; below it is for tests.
 	CheckInterval time.Duration
+	// Dead says whether a node fails for those who send it requests. It is asked about nodes whose deletes are held, which then
+	// leave at once; it may be called from any goroutine, and must not block. Nil knows of none.
+	Dead func(registry.Node) bool
 	// Log gets the beginning and the end of outages, and what was ignored. Nil discards.
 	Log *slog.Logger
 }
@@ -158,6 +161,9 @@ func Open(c Config) (*Registry, error) {
 	}
 	if c.CheckInterval == 0 {
 		c.CheckInterval = defaultCheck
+	}
+	if c.Dead == nil {
+		c.Dead = func(registry.Node) bool { return false }
 	}
 	log := c.Log
 	if log == nil {

@@ -91,7 +91,7 @@ func TestOverridesReachMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.await(2*time.Second, node(0), node(1))
-	for _, line := range []string{"node overridden", `override="draining, weight 3"`, "by=me@here", "node no longer overridden"} {
+	for _, line := range []string{"is overridden", `override="draining, weight 3"`, "by=me@here", "is no longer overridden"} {
 		if n := m.log.count(line); n != 1 {
 			t.Errorf("%q logged %d times, want once:\n%s", line, n, m.log)
 		}

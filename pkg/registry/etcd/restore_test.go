@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
 )
 
@@ -26,6 +28,29 @@ func (s *store) backup() (restore func()) {
 		if err := os.CopyFS(s.dir, os.DirFS(aside)); err != nil {
 			s.t.Fatal(err)
 		}
+	}
+}
+
+// TestHeldNodeLeavesWhenItFailsItsCallers holds that a hold ends early when the data path disagrees with it.
+func TestHeldNodeLeavesWhenItFailsItsCallers(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	start(t, s.addr, node(0))
+	doomed := start(t, s.addr, node(1), node(2))
+	var dead atomic.Bool
+	w := watch(t, s.addr, etcd.Config{TTL: time.Minute, Dead: func(n registry.Node) bool { return dead.Load() && n == node(1) }})
+	w.await(patience, node(0), node(1), node(2))
+	s.down()
+	w.awaitLink(false, 2*time.Second)
+	doomed.kill()
+	s.empty()
+	s.up()
+	eventually(t, "resync", 5*time.Second, func() bool { return w.Status().Resyncs["revision"] == 1 })
+	w.noLeaves(ttl)
+	dead.Store(true)
+	w.await(2*time.Second, node(0), node(2)) // the hold is two minutes
+	if n := w.leavesOf(node(2)); n != 0 {
+		t.Error("a held node left that fails nobody")
 	}
 }
 

@@ -170,7 +170,7 @@ func TestPoisonNodesAreRefused(t *testing.T) {
 	if n := m.log.count("registry entry ignored"); n != 9 {
 		t.Errorf("%d lines about what cannot be read, want 9", n)
 	}
-	if n := log.count("node refused"); n != 4 {
+	if n := log.count("is refused"); n != 4 {
 		t.Errorf("%d lines about nodes that are refused, want 4:\n%s", n, log)
 	}
 	if n := m.leaves(); n != 0 {

@@ -33,6 +33,7 @@ type view struct {
 	project   string
 	ignore    func(key string, err error)        // told each entry that cannot be read
 	refuse    func(key, cause string, err error) // told each node that can be read and is not told
+	dead      func(registry.Node) bool           // whether a node fails its callers
 	now       func() time.Time
 	entries   map[string]entry
 	owners    map[place]string // the key that is told of each place
@@ -46,8 +47,8 @@ type view struct {
 	put, removed []registry.Node // changes since told
 }
 
-func newView(project string, ignore func(string, error), refuse func(string, string, error)) *view {
-	return &view{project: project, ignore: ignore, refuse: refuse, now: time.Now, entries: map[string]entry{}, owners: map[place]string{}}
+func newView(project string, ignore func(string, error), refuse func(string, string, error), dead func(registry.Node) bool) *view {
+	return &view{project: project, ignore: ignore, refuse: refuse, dead: dead, now: time.Now, entries: map[string]entry{}, owners: map[place]string{}}
 }
 
 // seed takes in nodes that were known before the store was read.
@@ -172,22 +173,26 @@ func (v *view) drop(key string) {
 	}
 }
 
-// release lets the held nodes leave if the hold is over, and otherwise returns how long to wait before asking again; 0 when
-// nothing is held.
+// lookAgain is how often it is asked whether held nodes fail their callers.
+const lookAgain = 500 * time.Millisecond
+
+// release lets the held nodes leave that fail their callers, and all if the hold is over. It returns how long to wait before asking
+// again; 0 when nothing is held.
 func (v *view) release() time.Duration {
 	if v.held == 0 {
 		return 0
 	}
-	if d := v.holdUntil.Sub(v.now()); d > 0 {
-		return d
-	}
+	d := v.holdUntil.Sub(v.now())
 	for key, e := range v.entries {
-		if e.held {
+		if e.held && (d <= 0 || v.dead(e.node)) {
 			v.held--
 			v.remove(key, e)
 		}
 	}
-	return 0
+	if v.held == 0 {
+		return 0
+	}
+	return min(d, lookAgain)
 }
 
 func (v *view) remove(key string, e entry) {

@@ -58,7 +58,7 @@ func (r *Registry) WatchFrom(ctx context.Context, seed registry.Snapshot, fn fun
 		r:    r,
 		name: fmt.Sprintf("watch %d", r.watches.Add(1)),
 		fn:   fn,
-		view: newView(r.cfg.Project, r.ignore, r.refuse),
+		view: newView(r.cfg.Project, r.ignore, r.refuse, r.cfg.Dead),
 		seed: seed,
 	}
 	defer r.health.forget(w.name)
