@@ -41,7 +41,7 @@ func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer)
 	if err != nil {
 		return err
 	}
-	defer reg.Close()
+	defer reg.Close() //nolint:errcheck // nothing is pending
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	if change == nil {

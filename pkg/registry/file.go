@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +26,8 @@ const (
 	maxFile = 512 << 20
 	// sumMark begins the last line of a file, the checksum of all lines before it.
 	sumMark = "sha256 "
+	// asidePattern ends the name of a file that is being written.
+	asidePattern = ".*.new"
 )
 
 // File keeps the last good set of nodes on disk, for a process that starts while the store is away. It holds what the store says
@@ -73,6 +74,7 @@ func NewFile(path, project string, log *slog.Logger) *File {
 // Load reads the file. When there is none the error is fs.ErrNotExist. A file that cannot be used, because it is damaged, of another
 // project or of a newer version, is moved aside (its name with ".bad" behind it) and the error says what is wrong with it.
 func (f *File) Load() (Saved, error) {
+	f.clean()
 	b, err := readFile(f.path)
 	if err != nil {
 		return Saved{}, fmt.Errorf("read the saved nodes: %w", err)
@@ -86,6 +88,19 @@ func (f *File) Load() (Saved, error) {
 		return Saved{}, errors.Join(err, rerr)
 	}
 	return Saved{}, err
+}
+
+// clean removes what writes that were cut off have left behind.
+func (f *File) clean() {
+	left, err := filepath.Glob(f.path + asidePattern)
+	if err != nil {
+		return // a name that is no pattern: then they stay
+	}
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Minute {
+			os.Remove(path) //nolint:errcheck // it only takes room
+		}
+	}
 }
 
 func readFile(path string) ([]byte, error) {
@@ -162,15 +177,12 @@ func (f *File) write(s Saved) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	// One name, so that a crash leaves one file behind and not many. It is opened anew for its mode to be ours.
-	aside := f.path + ".new"
-	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	out, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// A name of its own: several gateways may share the directory, and then the file too. Its mode is 0600.
+	out, err := os.CreateTemp(dir, filepath.Base(f.path)+asidePattern)
 	if err != nil {
 		return err
 	}
+	aside := out.Name()
 	_, err = out.Write(f.encode(s))
 	if err == nil {
 		err = out.Sync()

@@ -109,15 +109,15 @@ func TestFileThatCannotBeUsedIsMovedAside(t *testing.T) {
 	}
 }
 
-// TestFileStaysWhenItCannotBeReplaced makes writing fail as a full disk does: no new file can be made.
+// TestFileStaysWhenItCannotBeReplaced makes writing fail: the directory is away, and a file in its place.
 func TestFileStaysWhenItCannotBeReplaced(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "data")
 	path := filepath.Join(dir, "goms.nodes")
 	var log bytes.Buffer
 	f := registry.NewFile(path, "goms", slog.New(slog.NewTextHandler(&log, nil)))
 	keep(f, saved())
-	blocked := path + ".new"
-	if err := os.MkdirAll(filepath.Join(blocked, "in the way"), 0o700); err != nil {
+	away := dir + "-away"
+	if err := errors.Join(os.Rename(dir, away), os.WriteFile(dir, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	newer := saved()
@@ -125,18 +125,25 @@ func TestFileStaysWhenItCannotBeReplaced(t *testing.T) {
 	for range 3 {
 		keep(f, newer)
 	}
-	if got, err := registry.NewFile(path, "goms", nil).Load(); err != nil || got.Snapshot.Revision != 41 {
+	if got, err := registry.NewFile(filepath.Join(away, "goms.nodes"), "goms", nil).Load(); err != nil || got.Snapshot.Revision != 41 {
 		t.Errorf("Load() = revision %d (%v), want the old file", got.Snapshot.Revision, err)
 	}
 	if n := strings.Count(log.String(), "cannot be saved"); n != 1 {
 		t.Errorf("trouble logged %d times, want once:\n%s", n, &log)
 	}
-	if err := os.RemoveAll(blocked); err != nil {
+	if err := errors.Join(os.Remove(dir), os.Rename(away, dir)); err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, "goms.nodes.123.new") // of a write that was cut off
+	if err := errors.Join(os.WriteFile(old, nil, 0o600), os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	keep(f, newer)
 	if got, err := registry.NewFile(path, "goms", nil).Load(); err != nil || got.Snapshot.Revision != 42 {
 		t.Errorf("Load() = revision %d (%v), want the new file", got.Snapshot.Revision, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("files = %v (%v), want the one", entries, err)
 	}
 	if n := strings.Count(log.String(), "saved again"); n != 1 {
 		t.Errorf("end of trouble logged %d times, want once:\n%s", n, &log)

@@ -106,10 +106,10 @@ func TestOverridesMayBeForbidden(t *testing.T) {
 	run(t, open(t, s.addr, c)).publish(node(0))
 	m := members(t, s.addr, registry.MembersConfig{}, c)
 	m.await(5*time.Second, node(0))
-	eventually(t, "complaint", 5*time.Second, func() bool { return m.log.count("overrides unavailable") == 1 })
+	eventually(t, "complaint", 5*time.Second, func() bool { return m.log.count("part of the registry unavailable") == 1 })
 	eventually(t, "connected: the nodes can be read", 5*time.Second, func() bool { return m.Status().Connected })
 	pause(500 * time.Millisecond)
-	if n := m.log.count("overrides unavailable"); n != 1 {
+	if n := m.log.count("part of the registry unavailable"); n != 1 {
 		t.Errorf("complained %d times, want once", n)
 	}
 }

@@ -37,7 +37,7 @@ func (r *Registry) poll(ctx context.Context, what, prefix string, fn func(*clien
 		}
 		if kind := kindOf(err); kind != unreachable && !failing {
 			failing = true
-			r.log.Warn(what+" unavailable", "reason", kind, "err", err)
+			r.log.Warn("part of the registry unavailable", "reason", kind, "err", err)
 		}
 		again.wait(bound)
 	}
