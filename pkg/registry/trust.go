@@ -165,6 +165,12 @@ func (t *Trust) Control(_, address string, _ syscall.RawConn) error {
 	return err
 }
 
+// Check reports why the addresses of n are not believed, nil when they are. Host names are.
+func (t *Trust) Check(n Node) error {
+	_, err := t.judge(n)
+	return err
+}
+
 // Refused returns how many nodes were refused, by cause: "network" and "own". It is a copy, and never nil.
 func (t *Trust) Refused() map[string]int64 {
 	t.mu.Lock()

@@ -18,6 +18,9 @@ func TestTrustBelievesNodesInItsNetworks(t *testing.T) {
 		t.Helper()
 		trust := registry.NewTrust(registry.TrustConfig{})
 		s := trust.Filter(registry.NewSnapshot(1, []registry.Node{registry.NewNode("user", rpc, http)}))
+		if got := trust.Check(registry.NewNode("user", rpc, http)) == nil; got != want {
+			t.Errorf("Check(%s, %s) believes: %t, want %t", rpc, http, got, want)
+		}
 		if got := len(s.Nodes) == 1; got != want {
 			t.Errorf("Filter(%s, %s) believes: %t, want %t", rpc, http, got, want)
 		}

@@ -121,6 +121,9 @@ func (s *Service) listen(ctx context.Context) error {
 	s.http, s.grpc, s.started = httpListener, rpcListener, node
 	s.mu.Unlock()
 	s.nodes.setSelf(node)
+	if err := s.nodes.trust.Check(node); err != nil {
+		s.log.Warn("gateways and services with the same configuration will not call this node", "err", err)
+	}
 	s.log.Info(fmt.Sprintf("Http Listen on port: %d", portOf(httpListener)))
 	s.log.Debug("rpc listens", "addr", rpcListener.Addr().String())
 	return nil

@@ -323,8 +323,15 @@ func TestPoison(t *testing.T) {
 		}
 	}
 
-	// The gateway's own address as a node of a service: a loop, which ends at once.
+	// The gateway's own address as a node of a service is refused; through a second gateway it makes a
+	// loop, which ends when it comes round.
+	other := s.gateway()
 	put(t, c, fmt.Sprintf("goms_loop_127.0.0.1:1_%s", gw.addr()), "0")
+	other.sees("loop", 1)
+	if a := do(t, "GET", gw.url("/api/loop/home"), "", nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a service whose one node is the gateway = %d %s, want %d", a.status, a.body, http.StatusServiceUnavailable)
+	}
+	put(t, c, fmt.Sprintf("goms_loop_127.0.0.1:2_%s", other.addr()), "0")
 	gw.sees("loop", 1)
 	if a := do(t, "GET", gw.url("/api/loop/home"), "", nil); a.status != http.StatusLoopDetected {
 		t.Errorf("a loop = %d %s, want %d", a.status, a.body, http.StatusLoopDetected)

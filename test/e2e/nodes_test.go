@@ -124,11 +124,11 @@ func TestNodesByHand(t *testing.T) {
 	put(t, c, "goms_raw_127.0.0.1:2_"+heavy.addr(), `{"weight":3,"version":"1.2","zone":"a","later":{"x":[1]}}`)
 	put(t, c, "goms_raw_127.0.0.1:3_"+drained.addr(), `{"state":"draining"}`)
 	put(t, c, "goms_my_shop_eu_127.0.0.1:4_"+light.addr(), "0")
-	put(t, c, "goms_six_[2001:db8::1]:1_[2001:db8::1]:2", "0")
+	put(t, c, "goms_six_[fd00:db8::1]:1_[fd00:db8::1]:2", "0")
 	gw.sees("raw", 3)
 	gw.sees("my_shop_eu", 1)
 	gw.sees("six", 1)
-	gw.line(0, nodeLine("six", "[2001:db8::1]:1_[2001:db8::1]:2", "join"))
+	gw.line(0, nodeLine("six", "[fd00:db8::1]:1_[fd00:db8::1]:2", "join"))
 	for range 40 {
 		if a := do(t, "GET", gw.url("/api/raw/any"), "", nil); a.status != 200 {
 			t.Fatalf("GET any = %d %s", a.status, a.body)
