@@ -40,6 +40,7 @@ type view struct {
 	dark      int              // how many entries are dark
 	held      int              // how many entries are held
 	holdUntil time.Time        // deletes before this time are held
+	looked    time.Time        // when it was asked last who of the held fails
 	newest    int64            // the newest revision that a listing or an event brought
 	listed    bool             // a listing was installed
 	told      registry.Snapshot
@@ -173,7 +174,8 @@ func (v *view) drop(key string) {
 	}
 }
 
-// lookAgain is how often it is asked whether held nodes fail their callers.
+// lookAgain is how often it is asked whether held nodes fail their callers: asking of thousands, at each of a thousand events a
+// second, would cost more than all the rest.
 const lookAgain = 500 * time.Millisecond
 
 // release lets the held nodes leave that fail their callers, and all if the hold is over. It returns how long to wait before asking
@@ -182,7 +184,12 @@ func (v *view) release() time.Duration {
 	if v.held == 0 {
 		return 0
 	}
-	d := v.holdUntil.Sub(v.now())
+	now := v.now()
+	d, rest := v.holdUntil.Sub(now), v.looked.Add(lookAgain).Sub(now)
+	if d > 0 && rest > 0 {
+		return min(d, rest)
+	}
+	v.looked = now
 	for key, e := range v.entries {
 		if e.held && (d <= 0 || v.dead(e.node)) {
 			v.held--
