@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // hidden is a request that no gateway ever routes: an origin that sees it was reached past the gateway's parser.
@@ -73,7 +75,7 @@ func seeds(path string) []string {
 func found(t testing.TB, pkg string) []string {
 	t.Helper()
 	var out []string
-	files, err := filepath.Glob(filepath.Join(repoRoot(), pkg, "testdata/fuzz/*/*"))
+	files, err := filepath.Glob(filepath.Join(process.RepoRoot(), pkg, "testdata/fuzz/*/*"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,18 +16,15 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
-)
 
-const callKey = "conformance-2f81-call-key"
+	"github.com/goms-io/goms/test/process"
+)
 
 // certificate makes a self-signed certificate for 127.0.0.1, in PEM.
 func certificate(t testing.TB) (cert, key []byte, pool *x509.CertPool) {
@@ -56,7 +53,7 @@ func certificate(t testing.TB) (cert, key []byte, pool *x509.CertPool) {
 
 // gateway is a gateway process on its embedded etcd, with a plain and a TLS listener.
 type gateway struct {
-	*process
+	*process.Process
 	t            testing.TB
 	plain, https string // addresses
 	admin        string
@@ -67,35 +64,29 @@ type gateway struct {
 // startGateway starts a gateway with routes (services.yml) and settings, the lines of YAML below "gateway:".
 func startGateway(t testing.TB, services string, settings ...string) *gateway {
 	t.Helper()
-	binary, err := gatewayBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	cert, key, roots := certificate(t)
-	etcd := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	httpPort, rpcPort, tlsPort, adminPort := freePort(t), freePort(t), freePort(t), freePort(t)
+	etcd := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
+	httpPort, rpcPort, tlsPort, adminPort := process.FreePort(t), process.FreePort(t), process.FreePort(t), process.FreePort(t)
 	g := &gateway{t: t, plain: fmt.Sprintf("127.0.0.1:%d", httpPort), https: fmt.Sprintf("127.0.0.1:%d", tlsPort), admin: fmt.Sprintf("127.0.0.1:%d", adminPort), roots: roots}
-	config := fmt.Sprintf("projectName: goms\ncallServiceKey: %q\netcd: {embedded: {addr: %q, dir: %q}}\ngateway:\n", callKey, etcd, filepath.Join(dir, "data"))
+	config := fmt.Sprintf("projectName: goms\ncallServiceKey: %q\netcd: {embedded: {addr: %q, dir: %q}}\ngateway:\n", process.CallKey, etcd, filepath.Join(dir, "data"))
 	config += fmt.Sprintf("  listenHost: 127.0.0.1\n  adminPort: %d\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", adminPort, tlsPort, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
 	for _, line := range settings {
 		config += "  " + line + "\n"
 	}
-	writeFile(t, filepath.Join(dir, "configs/config.yml"), config)
-	writeFile(t, filepath.Join(dir, "configs/services.yml"), services)
-	writeFile(t, filepath.Join(dir, "tls.crt"), string(cert))
-	writeFile(t, filepath.Join(dir, "tls.key"), string(key))
-	g.process = start(t, dir, nil, binary, "-http_port", fmt.Sprint(httpPort), "-rpc_port", fmt.Sprint(rpcPort))
-	eventually(t, 20*time.Second, "the gateway is ready", func() error {
-		g.alive(t)
+	process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), config)
+	process.WriteFile(t, filepath.Join(dir, "configs/services.yml"), services)
+	process.WriteFile(t, filepath.Join(dir, "tls.crt"), string(cert))
+	process.WriteFile(t, filepath.Join(dir, "tls.key"), string(key))
+	g.Process = process.Start(t, process.Launch{
+		Path: process.Build(t, "cmd/gateway"), Dir: dir, Args: []string{"-http_port", fmt.Sprint(httpPort), "-rpc_port", fmt.Sprint(rpcPort)},
+	})
+	process.Eventually(t, 20*time.Second, "the gateway is ready", func() error {
+		alive(t, g.Process)
 		_, err := g.get("/readyz")
 		return err
 	})
-	g.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{etcd}, DialTimeout: 2 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { g.etcd.Close() })
+	g.etcd = process.EtcdClient(t, etcd)
 	return g
 }
 
@@ -107,7 +98,7 @@ func (g *gateway) join(service, addr string) {
 	if _, err := g.etcd.Put(ctx, fmt.Sprintf("goms_%s_127.0.0.1:1_%s", service, addr), "0"); err != nil {
 		g.t.Fatalf("put node %s: %v", addr, err)
 	}
-	eventually(g.t, 10*time.Second, "the gateway knows "+addr, func() error {
+	process.Eventually(g.t, 10*time.Second, "the gateway knows "+addr, func() error {
 		body, err := g.get("/cluster")
 		if err != nil {
 			return err
@@ -131,43 +122,12 @@ func (g *gateway) get(path string) (string, error) {
 	return fetch(c, "http://"+g.plain+path)
 }
 
-// memory returns the resident set now and at its peak since resetPeak, in bytes.
-func (p *process) memory(t testing.TB) (now, peak int64) {
+// alive fails the test when the process has ended.
+func alive(t testing.TB, p *process.Process) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatalf("read memory of %s: %v", p.name, err)
+	if !p.Alive() {
+		t.Fatalf("%s has ended\n%s", p.Name, process.Tail(p.Output(), 20))
 	}
-	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(line, ":")
-		kib, _, _ := strings.Cut(strings.TrimSpace(value), " ")
-		n, _ := strconv.ParseInt(kib, 10, 64)
-		switch name {
-		case "VmRSS":
-			now = n << 10
-		case "VmHWM":
-			peak = n << 10
-		}
-	}
-	return now, peak
-}
-
-// resetPeak makes the kernel count the peak of the resident set anew.
-func (p *process) resetPeak(t testing.TB) {
-	t.Helper()
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0); err != nil {
-		t.Fatalf("reset peak memory of %s: %v", p.name, err)
-	}
-}
-
-// files returns how many file descriptors the process has.
-func (p *process) files(t testing.TB) int {
-	t.Helper()
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatalf("count files of %s: %v", p.name, err)
-	}
-	return len(list)
 }
 
 // client returns a client that trusts roots and speaks HTTP/2 or HTTP/1.1 on kept connections.

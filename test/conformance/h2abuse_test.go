@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // What one attacking HTTP/2 connection may cost.
@@ -136,16 +138,16 @@ func request(path string) []byte {
 // the gateway well.
 func abuse(t *testing.T, g *gateway, f func(t *testing.T)) {
 	cool(t, g)
-	g.resetPeak(t)
+	g.ResetPeak()
 	warm := client(t, g.roots, true)
 	for range 500 {
 		if _, err := fetch(warm, "https://"+g.https+"/api/fine/any"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, base := g.memory(t) // of a gateway at work
-	files := g.files(t)
-	g.resetPeak(t)
+	_, base := g.Memory() // of a gateway at work
+	files := g.Files()
+	g.ResetPeak()
 	over2 := probe(client(t, g.roots, true), "https://"+g.https+"/api/fine/any")
 	over1 := probe(client(t, g.roots, false), "https://"+g.https+"/api/fine/any")
 	began := time.Now()
@@ -153,14 +155,14 @@ func abuse(t *testing.T, g *gateway, f func(t *testing.T)) {
 	t.Logf("the attack took %v", time.Since(began).Round(time.Millisecond))
 	over2.end(t)
 	over1.end(t)
-	g.alive(t)
-	_, peak := g.memory(t)
+	alive(t, g.Process)
+	_, peak := g.Memory()
 	t.Logf("memory: base %d KiB, peak %+d KiB", base>>10, (peak-base)>>10)
 	if peak-base > abuseMemory {
 		t.Errorf("memory grew by %d KiB, want at most %d", (peak-base)>>10, abuseMemory>>10)
 	}
-	eventually(t, 15*time.Second, "files are closed", func() error {
-		if n := g.files(t) - files; n > 120 { // the probes' own, and idle ones to the node: as many as there may be streams
+	process.Eventually(t, 15*time.Second, "files are closed", func() error {
+		if n := g.Files() - files; n > 120 { // the probes' own, and idle ones to the node: as many as there may be streams
 			return fmt.Errorf("%d are open above base", n)
 		}
 		return nil

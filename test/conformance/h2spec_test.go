@@ -21,6 +21,8 @@ import (
 	gw "github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/route"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // What h2spec must find: HAProxy passes 145 of its 146 cases, net/http 141.
@@ -31,7 +33,7 @@ const (
 
 // TestH2spec runs h2spec against the gateway's TLS listener, and against one that takes HTTP/2 without TLS.
 func TestH2spec(t *testing.T) {
-	tool := need(t, "h2spec (make tools)", os.Getenv("H2SPEC"), filepath.Join(repoRoot(), ".ci/tools/bin/h2spec"))
+	tool := process.Need(t, "h2spec (make tools)", os.Getenv("H2SPEC"), filepath.Join(process.RepoRoot(), ".ci/tools/bin/h2spec"))
 	secure, plain := serveHTTP2(t)
 	t.Run("TLS", func(t *testing.T) { h2spec(t, tool, secure, "-t", "-k") })
 	t.Run("h2c", func(t *testing.T) { h2spec(t, tool, plain) })
@@ -51,11 +53,11 @@ func h2spec(t *testing.T, tool, addr string, args ...string) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil && (ctx.Err() != nil || !errors.As(err, new(*exec.ExitError))) { // it exits with 1 when a case fails
-		t.Fatalf("run h2spec: %v\n%s", err, tail(out.String(), 30))
+		t.Fatalf("run h2spec: %v\n%s", err, process.Tail(out.String(), 30))
 	}
 	text, err := os.ReadFile(report)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, tail(out.String(), 30))
+		t.Fatalf("%v\n%s", err, process.Tail(out.String(), 30))
 	}
 	var result struct {
 		Suites []struct {
@@ -90,7 +92,7 @@ func h2spec(t *testing.T, tool, addr string, args ...string) {
 	}
 	t.Logf("h2spec: %d of %d passed, %d skipped", passed, cases, skipped)
 	if cases != h2specCases || passed < h2specPassed {
-		t.Errorf("h2spec: %d of %d cases passed, want at least %d of %d\n%s", passed, cases, h2specPassed, h2specCases, tail(out.String(), 60))
+		t.Errorf("h2spec: %d of %d cases passed, want at least %d of %d\n%s", passed, cases, h2specPassed, h2specCases, process.Tail(out.String(), 60))
 	}
 }
 
@@ -101,7 +103,7 @@ func serveHTTP2(t *testing.T) (secure, plain string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := auth.NewCallKeys(callKey)
+	keys, err := auth.NewCallKeys(process.CallKey)
 	if err != nil {
 		t.Fatal(err)
 	}

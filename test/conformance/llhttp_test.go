@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/http1"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // message is one request as a parser understood it.
@@ -48,14 +50,14 @@ type reading struct {
 // llhttp has Node's parser read each case.
 func llhttp(t testing.TB, cases []string) (methods []string, readings []reading) {
 	t.Helper()
-	node := need(t, "node (Debian package nodejs)", "node", "nodejs")
+	node := process.Need(t, "node (Debian package nodejs)", "node", "nodejs")
 	var in bytes.Buffer
 	for _, c := range cases {
 		fmt.Fprintf(&in, ".%s\n", base64.StdEncoding.EncodeToString([]byte(c)))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	script := filepath.Join(repoRoot(), "test/conformance/testdata/llhttp.js")
+	script := filepath.Join(process.RepoRoot(), "test/conformance/testdata/llhttp.js")
 	cmd := exec.CommandContext(ctx, node, script)
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = &in, &stderr

@@ -3,7 +3,7 @@
 // Package conformance_test holds the gateway against others' judgement: other parsers of HTTP/1.1, and the attack and
 // conformance tools that the trade uses.
 //
-// What needs a tool asks for it by need: where the tool is absent the test is skipped with a line that says so, and with
+// What needs a tool asks for it by process.Need: where the tool is absent the test is skipped with a line that says so, and with
 // CI=true it fails.
 //
 //	tool           found by                                      used for
@@ -17,27 +17,12 @@
 package conformance_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "goms-conformance-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binDir = dir
-	code := m.Run()
-	if n := running.Load(); n != 0 {
-		fmt.Fprintf(os.Stderr, "BUG: %d processes were started and never waited for\n", n)
-		return 1
-	}
-	return code
+	os.Exit(process.Main(m, 8500, 9900)) // beside the ports of the end-to-end tests
 }

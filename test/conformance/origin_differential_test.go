@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // answer is one final answer of the gateway.
@@ -36,9 +38,9 @@ type exchanged struct {
 // nothing was seen that nobody answered: no request within another.
 func TestOriginsSeeWhatWasAnswered(t *testing.T) {
 	const each = 2400 // connections to each origin
-	node := need(t, "node (Debian package nodejs)", "node", "nodejs")
-	python := need(t, "python3", "python3")
-	nginx := need(t, "nginx", "nginx")
+	node := process.Need(t, "node (Debian package nodejs)", "node", "nodejs")
+	python := process.Need(t, "python3", "python3")
+	nginx := process.Need(t, "nginx", "nginx")
 	origins := []*origin{goOrigin(t), scriptOrigin(t, "node", node, "origin.js"), scriptOrigin(t, "python", python, "origin.py"), nginxOrigin(t, nginx)}
 	services := "services:\n"
 	for _, o := range origins {
@@ -90,7 +92,7 @@ func differential(t *testing.T, g *gateway, o *origin, seed uint64, n int) {
 	}
 	close(work)
 	wg.Wait()
-	g.alive(t)
+	alive(t, g.Process)
 	t.Logf("%d connections in %v", n, time.Since(began).Round(time.Millisecond))
 
 	accepted, refused := 0, 0
@@ -122,7 +124,7 @@ func differential(t *testing.T, g *gateway, o *origin, seed uint64, n int) {
 		t.Errorf("%d requests were answered and %d refused of %d connections: the corpus tests too little", accepted, refused, n)
 	}
 	seen := map[string]sight{}
-	eventually(t, 10*time.Second, o.name+" has logged what it answered", func() error {
+	process.Eventually(t, 10*time.Second, o.name+" has logged what it answered", func() error {
 		clear(seen)
 		for _, s := range o.sights(t) {
 			if _, twice := seen[s.Seq]; twice && s.Refused == "" {

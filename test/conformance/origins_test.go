@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // sight is one request as an origin saw it. The origin tells the client its number, and whoever reads its log the rest.
@@ -74,9 +76,9 @@ func goOrigin(t testing.TB) *origin {
 // scriptOrigin is one of testdata's, run by an interpreter.
 func scriptOrigin(t testing.TB, name, interpreter, script string) *origin {
 	t.Helper()
-	addr, log := fmt.Sprintf("127.0.0.1:%d", freePort(t)), filepath.Join(t.TempDir(), "log")
+	addr, log := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), filepath.Join(t.TempDir(), "log")
 	_, port, _ := net.SplitHostPort(addr)
-	p := start(t, t.TempDir(), nil, interpreter, filepath.Join(repoRoot(), "test/conformance/testdata", script), port, log)
+	p := process.Start(t, process.Launch{Path: interpreter, Args: []string{filepath.Join(process.RepoRoot(), "test/conformance/testdata", script), port, log}})
 	listening(t, p, addr)
 	return &origin{name, addr, logged(log)}
 }
@@ -85,8 +87,8 @@ func scriptOrigin(t testing.TB, name, interpreter, script string) *origin {
 func nginxOrigin(t testing.TB, nginx string) *origin {
 	t.Helper()
 	dir := t.TempDir()
-	addr, inner := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	writeFile(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`
+	addr, inner := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
+	process.WriteFile(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`
 daemon off;
 worker_processes 1;
 pid nginx.pid;
@@ -123,7 +125,7 @@ http {
   }
 }
 `, addr, inner, inner))
-	p := start(t, dir, nil, nginx, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	p := process.Start(t, process.Launch{Path: nginx, Dir: dir, Args: []string{"-p", dir, "-c", "nginx.conf", "-e", "stderr"}})
 	listening(t, p, addr)
 	read := logged(filepath.Join(dir, "log"))
 	return &origin{"nginx", addr, func(t testing.TB) []sight {
@@ -135,10 +137,10 @@ http {
 	}}
 }
 
-func listening(t testing.TB, p *process, addr string) {
+func listening(t testing.TB, p *process.Process, addr string) {
 	t.Helper()
-	eventually(t, 20*time.Second, p.name+" listens on "+addr, func() error {
-		p.alive(t)
+	process.Eventually(t, 20*time.Second, p.Name+" listens on "+addr, func() error {
+		alive(t, p)
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return err

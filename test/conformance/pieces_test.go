@@ -46,7 +46,7 @@ func TestChunksInPieces(t *testing.T) {
 		want, whole := reference(body)
 		c, err := net.Dial("tcp", g.plain)
 		if err != nil {
-			g.alive(t)
+			alive(t, g.Process)
 			t.Fatal(err)
 		}
 		defer c.Close()
@@ -88,7 +88,7 @@ func TestChunksInPieces(t *testing.T) {
 		if err != nil {
 			failures++
 			t.Errorf("body %q, then %q: %v", body[:cut], body[cut:], err)
-			g.alive(t)
+			alive(t, g.Process)
 		}
 	}
 	// With its first digit lost, the size of this chunk is 0 and its data the next request.
@@ -106,7 +106,7 @@ func TestChunksInPieces(t *testing.T) {
 			t.Fatal("and more")
 		}
 	}
-	if n := strings.Count(g.out.String(), "panic"); n > 0 {
+	if n := strings.Count(g.Output(), "panic"); n > 0 {
 		t.Errorf("%d panics", n)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // What 5,000 slow clients may cost.
@@ -24,7 +26,7 @@ const (
 // TestSlowClients has slowhttptest open 5,000 connections that send a head, send a body or read an answer as slowly as
 // they can. All others are served meanwhile, and nothing of it stays.
 func TestSlowClients(t *testing.T) {
-	tool := need(t, "slowhttptest (Debian package slowhttptest)", "slowhttptest")
+	tool := process.Need(t, "slowhttptest (Debian package slowhttptest)", "slowhttptest")
 	enoughFiles(t, 3*slowClients)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB, more than sockets buffer
 	fine, slow := simpleNode(t, []byte("fine")), simpleNode(t, big)
@@ -53,51 +55,51 @@ func TestSlowClients(t *testing.T) {
 
 func slowly(t *testing.T, g *gateway, tool string, args []string, gone, ends time.Duration) {
 	cool(t, g)
-	base, _ := g.memory(t)
-	files := g.files(t)
-	g.resetPeak(t)
+	base, _ := g.Memory()
+	files := g.Files()
+	g.ResetPeak()
 	legit := probe(&http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+g.plain+"/api/fine/any")
 	began := time.Now()
-	attack := start(t, t.TempDir(), nil, tool, args...)
+	attack := process.Start(t, process.Launch{Path: tool, Args: args})
 	var most atomic.Int64
-	eventually(t, 20*time.Second, "the slow clients are there", func() error {
-		n := int64(g.files(t) - files)
+	process.Eventually(t, 20*time.Second, "the slow clients are there", func() error {
+		n := int64(g.Files() - files)
 		most.Store(max(most.Load(), n))
 		if n < slowClients*9/10 {
 			return fmt.Errorf("%d of %d, at most %d", n, slowClients, most.Load())
 		}
 		return nil
 	})
-	t.Logf("%d slow clients after %v", g.files(t)-files, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d slow clients after %v", g.Files()-files, time.Since(began).Round(time.Millisecond))
 	// Ten seconds more than it should take: the tool needs both cores for a while, and connects late.
-	eventually(t, gone+10*time.Second-time.Since(began), "the slow clients are gone", func() error {
-		if n := g.files(t) - files; n > slowFiles {
+	process.Eventually(t, gone+10*time.Second-time.Since(began), "the slow clients are gone", func() error {
+		if n := g.Files() - files; n > slowFiles {
 			return fmt.Errorf("%d files are still open", n)
 		}
 		return nil
 	})
 	t.Logf("they were gone after %v", time.Since(began).Round(time.Millisecond))
 	select {
-	case <-attack.done:
+	case <-attack.Done():
 	case <-time.After(ends - time.Since(began)):
-		t.Errorf("slowhttptest still runs after %v\n%s", ends, tail(attack.out.String(), 20))
+		t.Errorf("slowhttptest still runs after %v\n%s", ends, process.Tail(attack.Output(), 20))
 	}
 	legit.end(t)
-	g.alive(t)
-	_, peak := g.memory(t)
+	alive(t, g.Process)
+	_, peak := g.Memory()
 	t.Logf("memory: base %d MiB, peak +%d MiB", base>>20, (peak-base)>>20)
 	if peak-base > slowMemory {
 		t.Errorf("memory grew by %d MiB, want at most %d", (peak-base)>>20, slowMemory>>20)
 	}
 	// What is not in use goes back when the runtime next collects; here it is told to, twice, since pools outlive one.
-	eventually(t, 60*time.Second, "memory is back", func() error {
+	process.Eventually(t, 60*time.Second, "memory is back", func() error {
 		g.collect(t)
-		if now, _ := g.memory(t); now-base > slowKept {
+		if now, _ := g.Memory(); now-base > slowKept {
 			return fmt.Errorf("it is %d MiB above base", (now-base)>>20)
 		}
 		return nil
 	})
-	now, _ := g.memory(t)
+	now, _ := g.Memory()
 	t.Logf("memory: %+d MiB afterwards", (now-base)>>20)
 }
 

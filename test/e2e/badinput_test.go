@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestBadInput sends what no client should, byte by byte. It is answered by the gateway alone, in JSON; the connection ends; and the
@@ -19,7 +21,7 @@ func TestBadInput(t *testing.T) {
 	f := func(name, request string, statuses ...int) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
-			before := n.requests()
+			before := n.requests(t)
 			w := dial(t, gw.addr())
 			w.send(request)
 			a := w.answer("GET")
@@ -32,7 +34,7 @@ func TestBadInput(t *testing.T) {
 			}
 			w.closed()
 			// The head of a request with a broken body may have gone on before the break; nothing that hides in the body ever may.
-			if after := n.requests(); after != before && !strings.HasPrefix(name, "chunk") {
+			if after := n.requests(t); after != before && !strings.HasPrefix(name, "chunk") {
 				t.Errorf("%d requests reached the node, want none", after-before)
 			}
 			if counted(t, n)["smuggled"] > 0 {
@@ -207,7 +209,7 @@ func checkBodyLimit(t *testing.T, gw *gateway, n *node) {
 
 // checkPolite wants refusals of well-formed requests to leave the connection open.
 func checkPolite(t *testing.T, gw *gateway, n *node) {
-	before := n.requests()
+	before := n.requests(t)
 	w := dial(t, gw.addr())
 	for _, c := range []struct {
 		request, reason string
@@ -235,7 +237,7 @@ func checkPolite(t *testing.T, gw *gateway, n *node) {
 			}
 		}
 	}
-	if after := n.requests(); after != before {
+	if after := n.requests(t); after != before {
 		t.Errorf("%d requests reached the node", after-before)
 	}
 	if a := do(t, "POST", gw.url("/api/count/posted?id=1"), "x", nil); a.status != 200 {
@@ -245,7 +247,7 @@ func checkPolite(t *testing.T, gw *gateway, n *node) {
 
 // checkPaths wants a path that has more than one reading to be refused, never passed on.
 func checkPaths(t *testing.T, gw *gateway, n *node) {
-	before := n.requests()
+	before := n.requests(t)
 	for _, path := range []string{
 		"/api/count/..%2fhit", "/api/count%2fhit", "/api/count/%2e%2e/count/hit", "/api/count/../count/hit", "/api/count/./hit",
 		"/api/count/hit%5c", `/api/count\hit`, "/api/count/hit%00", "/api/count/hit%", "/api/count/hit%zz", "/api/count/hit%0d%0aX:y",
@@ -264,7 +266,7 @@ func checkPaths(t *testing.T, gw *gateway, n *node) {
 			t.Errorf("%q = %d, want 404 or 400: %s", path, a.status, a.body)
 		}
 	}
-	if after := n.requests(); after != before {
+	if after := n.requests(t); after != before {
 		t.Errorf("%d requests reached the node, want none", after-before)
 	}
 	if a := do(t, "GET", gw.url("/api/count/h%69t?id=1"), "", nil); a.status != 200 { // one reading only: an escaped letter
@@ -277,7 +279,7 @@ func TestHeadersAtTheNode(t *testing.T) {
 	s := newSystem(t, setup{services: "services:\n  raw:\n    any: \"/any\"\n"})
 	gw := s.gateway()
 	raw := newCapture(t, nil)
-	c := client(t, s.etcd...)
+	c := process.EtcdClient(t, s.etcd...)
 	put(t, c, "goms_raw_127.0.0.1:1_"+raw.addr(), "0")
 	gw.sees("raw", 1)
 
@@ -307,7 +309,7 @@ func TestHeadersAtTheNode(t *testing.T) {
 			t.Errorf("%s: request line %q", name, first)
 		}
 		one("Host", "shop.test")
-		one("Call-Service-Key", callKey)
+		one("Call-Service-Key", process.CallKey)
 		one("X-Forwarded-For", "127.0.0.1")
 		one("X-Forwarded-Proto", "http")
 		one("X-Forwarded-Host", "shop.test")
@@ -324,7 +326,7 @@ func TestHeadersAtTheNode(t *testing.T) {
 		}
 		for _, value := range []string{"6.6.6.6", "forged", "evil.test", "gopher"} {
 			if strings.Contains(got, value) {
-				t.Errorf("%s: %q reached the node:\n%s", name, value, strings.ReplaceAll(got, callKey, "KEY"))
+				t.Errorf("%s: %q reached the node:\n%s", name, value, strings.ReplaceAll(got, process.CallKey, "KEY"))
 			}
 		}
 	}
@@ -335,7 +337,7 @@ func TestTraceGoesOn(t *testing.T) {
 	s := newSystem(t, setup{services: "services:\n  raw:\n    any: \"/any\"\n"})
 	gw := s.gateway()
 	raw := newCapture(t, nil)
-	put(t, client(t, s.etcd...), "goms_raw_127.0.0.1:1_"+raw.addr(), "0")
+	put(t, process.EtcdClient(t, s.etcd...), "goms_raw_127.0.0.1:1_"+raw.addr(), "0")
 	gw.sees("raw", 1)
 	const trace, parent = "463ac35c9f6413ad48485a3953bb6124", "a2fb4a1d1a96d312"
 	for _, lines := range []string{
@@ -371,28 +373,28 @@ func TestNodeWantsTheKey(t *testing.T) {
 	for name, header := range map[string]http.Header{
 		"none":    nil,
 		"wrong":   {"Call-Service-Key": {"wrong"}},
-		"prefix":  {"Call-Service-Key": {callKey[:10]}},
-		"longer":  {"Call-Service-Key": {callKey + "x"}},
+		"prefix":  {"Call-Service-Key": {process.CallKey[:10]}},
+		"longer":  {"Call-Service-Key": {process.CallKey + "x"}},
 		"empty":   {"Call-Service-Key": {""}},
-		"two":     {"Call-Service-Key": {"wrong", callKey}},
-		"two too": {"Call-Service-Key": {callKey, "wrong"}},
+		"two":     {"Call-Service-Key": {"wrong", process.CallKey}},
+		"two too": {"Call-Service-Key": {process.CallKey, "wrong"}},
 	} {
 		a := do(t, "GET", "http://"+u.addr()+"/login", "", header)
 		if a.status != 403 || !strings.Contains(a.body, `"status":false`) {
 			t.Errorf("key %s: %d %s, want 403", name, a.status, a.body)
 		}
-		checkCanary(t, "a node's refusal", a.body)
+		process.CheckCanary(t, "a node's refusal", a.body)
 	}
-	a := do(t, "GET", "http://"+u.addr()+"/login", "", http.Header{"Call-Service-Key": {callKey}})
+	a := do(t, "GET", "http://"+u.addr()+"/login", "", http.Header{"Call-Service-Key": {process.CallKey}})
 	if a.status != 200 {
 		t.Errorf("the right key: %d %s", a.status, a.body)
 	}
-	checkCanary(t, "a node's answer", a.body)
+	process.CheckCanary(t, "a node's answer", a.body)
 	a = do(t, "GET", gw.url("/api/user/login"), "", http.Header{"Call-Service-Key": {"forged"}})
 	if a.status != 200 {
 		t.Errorf("a client with a key of its own: %d %s", a.status, a.body)
 	}
-	if took := u.out.find(joinLeave); len(took) != 0 {
+	if took := u.Lines(joinLeave); len(took) != 0 {
 		t.Errorf("the only node printed %q", took)
 	}
 }

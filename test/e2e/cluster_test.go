@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // brief is what the README of the original brief sets up: three gateways and three user nodes, started one after another.
@@ -51,8 +53,8 @@ func nodeLine(service, id, event string) string {
 var joinLeave = regexp.MustCompile(`\] (join|leave)$`)
 
 // story returns the join and leave lines of a process without their timestamps.
-func (p *process) story() []string {
-	lines := p.out.find(joinLeave)
+func story(p *process.Process) []string {
+	lines := p.Lines(joinLeave)
 	for i, l := range lines {
 		if len(l) > 20 {
 			lines[i] = l[20:]
@@ -81,7 +83,7 @@ func TestBrief(t *testing.T) {
 	})
 	t.Run("one request", func(t *testing.T) {
 		b.checkEcho(t, gs[1])
-		eventually(t, 5*time.Second, "the request is counted", func() error {
+		process.Eventually(t, 5*time.Second, "the request is counted", func() error {
 			services, err := gs[1].cluster()
 			if err == nil && services["user"].RequestFinish != 1 {
 				err = fmt.Errorf("RequestFinish = %d", services["user"].RequestFinish)
@@ -93,21 +95,21 @@ func TestBrief(t *testing.T) {
 	})
 	t.Run("round robin", func(t *testing.T) { b.checkRoundRobin(t) })
 	t.Run("a node stops", func(t *testing.T) {
-		us[0].stop(30 * time.Second)
-		for _, p := range []*process{gs[0].process, gs[1].process, gs[2].process, us[1].process, us[2].process} {
-			p.line(5*time.Second, nodeLine("user", us[0].id(), "leave"))
+		us[0].Stop(30 * time.Second)
+		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, gs[2].Process, us[1].Process, us[2].Process} {
+			p.Line(5*time.Second, nodeLine("user", us[0].id(), "leave"))
 		}
 	})
 	t.Run("a node is killed", func(t *testing.T) {
-		us[1].kill()
-		for _, p := range []*process{gs[0].process, gs[1].process, gs[2].process, us[2].process} {
-			p.line(14*time.Second, nodeLine("user", us[1].id(), "leave"))
+		us[1].Kill()
+		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, gs[2].Process, us[2].Process} {
+			p.Line(14*time.Second, nodeLine("user", us[1].id(), "leave"))
 		}
 	})
 	t.Run("a gateway stops", func(t *testing.T) {
-		gs[2].stop(60 * time.Second)
-		for _, p := range []*process{gs[0].process, gs[1].process, us[2].process} {
-			p.line(5*time.Second, nodeLine("gateway", gs[2].id(), "leave"))
+		gs[2].Stop(60 * time.Second)
+		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, us[2].Process} {
+			p.Line(5*time.Second, nodeLine("gateway", gs[2].id(), "leave"))
 		}
 		gs[0].sees("gateway", 2)
 	})
@@ -129,17 +131,17 @@ func (b *brief) checkConsole(t *testing.T) {
 		}
 		return all
 	}
-	check := func(p *process, want []string) {
+	check := func(p *process.Process, want []string) {
 		t.Helper()
-		eventually(t, 5*time.Second, "the console of "+p.name, func() error {
-			if got := p.story(); !slices.Equal(got, want) {
+		process.Eventually(t, 5*time.Second, "the console of "+p.Name, func() error {
+			if got := story(p); !slices.Equal(got, want) {
 				return fmt.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 			return nil
 		})
-		for _, line := range p.out.find(joinLeave) {
+		for _, line := range p.Lines(joinLeave) {
 			if !regexp.MustCompile(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[`).MatchString(line) {
-				t.Errorf("%s printed %q, want it to begin with date and time", p.name, line)
+				t.Errorf("%s printed %q, want it to begin with date and time", p.Name, line)
 			}
 		}
 	}
@@ -148,12 +150,12 @@ func (b *brief) checkConsole(t *testing.T) {
 		for _, other := range b.gateways[i+1:] {
 			later = append(later, other.id())
 		}
-		check(g.process, append(told("gateway", later...), told("user", ids(0)...)...))
-		g.line(0, fmt.Sprintf(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[gateway\] Http Listen on port: %d$`, g.http))
+		check(g.Process, append(told("gateway", later...), told("user", ids(0)...)...))
+		g.Line(0, fmt.Sprintf(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[gateway\] Http Listen on port: %d$`, g.http))
 	}
 	for i, u := range b.users {
-		check(u.process, told("user", ids(i+1)...))
-		u.line(0, fmt.Sprintf(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[user\] Http Listen on port: %d$`, u.http))
+		check(u.Process, told("user", ids(i+1)...))
+		u.Line(0, fmt.Sprintf(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[user\] Http Listen on port: %d$`, u.http))
 	}
 }
 
@@ -166,7 +168,7 @@ func (b *brief) checkKeys(t *testing.T) {
 	for _, u := range b.users {
 		want["goms_user_"+u.id()] = "0"
 	}
-	c := client(t, b.etcd...)
+	c := process.EtcdClient(t, b.etcd...)
 	if got := keys(t, c, "goms"); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("etcdctl get --prefix goms = %q, want %q", got, want)
 	}
@@ -206,15 +208,15 @@ func (b *brief) checkClusterPage(t *testing.T, g *gateway, pollNext, finished in
 	a := do(t, "GET", g.url("/cluster"), "", nil)
 	var got bytes.Buffer
 	if err := json.Compact(&got, []byte(a.body)); err != nil {
-		t.Fatalf("/cluster of %s: %v: %s", g.name, err, a.body)
+		t.Fatalf("/cluster of %s: %v: %s", g.Name, err, a.body)
 	}
 	if got.String() != want {
-		t.Errorf("/cluster of %s:\n%s\nwant\n%s", g.name, got.String(), want)
+		t.Errorf("/cluster of %s:\n%s\nwant\n%s", g.Name, got.String(), want)
 	}
 	if kind := a.header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
 		t.Errorf("Content-Type of /cluster = %q", kind)
 	}
-	checkCanary(t, "/cluster", a.body)
+	process.CheckCanary(t, "/cluster", a.body)
 }
 
 // ours matches the headers that a gateway adds for nodes; the rest of what the echo shows is the client's.
@@ -232,7 +234,7 @@ func (b *brief) checkEcho(t *testing.T, g *gateway) {
 	if a.status != 200 {
 		t.Fatalf("POST login: %d %s", a.status, a.body)
 	}
-	checkCanary(t, "the echo", a.body)
+	process.CheckCanary(t, "the echo", a.body)
 	var echo map[string]any
 	if err := json.Unmarshal([]byte(a.body), &echo); err != nil {
 		t.Fatalf("echo %q: %v", a.body, err)
@@ -263,7 +265,7 @@ func (b *brief) checkRoundRobin(t *testing.T) {
 		if a := do(t, "GET", g.url("/api/user/login?a=1"), "", nil); a.status != 200 {
 			t.Fatalf("GET login: %d %s", a.status, a.body)
 		}
-		eventually(t, 5*time.Second, "the request is counted", func() error {
+		process.Eventually(t, 5*time.Second, "the request is counted", func() error {
 			services, err := g.cluster()
 			if err != nil {
 				return err
@@ -281,7 +283,7 @@ func (b *brief) checkRoundRobin(t *testing.T) {
 		t.Errorf("PollNext after each of nine requests = %v, want %v", next, want)
 	}
 	body := do(t, "GET", g.url("/cluster?verbose=1"), "", nil).body
-	checkCanary(t, "/cluster?verbose=1", body)
+	process.CheckCanary(t, "/cluster?verbose=1", body)
 }
 
 // TestSpellings wants flags in every spelling that the brief and its readers use.
@@ -295,20 +297,20 @@ func TestSpellings(t *testing.T) {
 		{"-http-port", "%d", "-rpc_port", "%d", "--etcd_addr=%s,127.0.0.1:1"},
 	} {
 		for _, program := range []string{"gateway", "service"} {
-			http, rpc := freePort(t), freePort(t)
+			http, rpc := process.FreePort(t), process.FreePort(t)
 			values := []any{http, rpc, strings.Join(s.etcd, "|")}
-			l := launch{path: bin(t, "cmd/"+program), dir: s.dir, env: []string{"GOMS_GATEWAY_ADMIN_PORT=0"}}
+			l := process.Launch{Path: process.Build(t, "cmd/"+program), Dir: s.dir, Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0"}}
 			for _, a := range args {
 				if strings.Contains(a, "%") {
 					a, values = fmt.Sprintf(a, values[0]), values[1:]
 				}
-				l.args = append(l.args, a)
+				l.Args = append(l.Args, a)
 			}
-			p := start(t, l)
-			p.line(20*time.Second, fmt.Sprintf(`Http Listen on port: %d$`, http))
+			p := process.Start(t, l)
+			p.Line(20*time.Second, fmt.Sprintf(`Http Listen on port: %d$`, http))
 			service := map[string]string{"gateway": "gateway", "service": "user"}[program]
-			first.line(10*time.Second, nodeLine(service, id(rpc, http), "join"))
-			p.kill()
+			first.Line(10*time.Second, nodeLine(service, id(rpc, http), "join"))
+			p.Kill()
 		}
 	}
 }
@@ -316,21 +318,21 @@ func TestSpellings(t *testing.T) {
 // TestOldEtcd is the brief on the etcd that distributions ship.
 func TestOldEtcd(t *testing.T) {
 	r := oldEtcd(t)
-	b := startBrief(t, r.addrs...)
+	b := startBrief(t, r.Addrs...)
 	b.checkConsole(t)
 	b.checkKeys(t)
 	b.checkClusterPage(t, b.gateways[0], 0, 0)
 	b.checkEcho(t, b.gateways[1])
-	b.users[2].stop(30 * time.Second)
+	b.users[2].Stop(30 * time.Second)
 	for _, g := range b.gateways {
-		g.line(5*time.Second, nodeLine("user", b.users[2].id(), "leave"))
+		g.Line(5*time.Second, nodeLine("user", b.users[2].id(), "leave"))
 	}
 }
 
 // TestEtcdCluster is the brief on three members, of which the leader is killed under load.
 func TestEtcdCluster(t *testing.T) {
-	r := etcdCluster(t)
-	s := newSystem(t, setup{etcd: r.addrs, config: "etcd:\n  ttl: 5s\n"})
+	r := process.StartEtcd(t, process.PinnedEtcd(t), 3)
+	s := newSystem(t, setup{etcd: r.Addrs, config: "etcd:\n  ttl: 5s\n"})
 	gateways := []*gateway{s.gateway(), s.gateway()}
 	nodes := []*node{s.countNode("count"), s.countNode("count")}
 	for _, g := range gateways {
@@ -338,18 +340,18 @@ func TestEtcdCluster(t *testing.T) {
 	}
 	l := &load{addr: gateways[0].addr(), path: "/api/count/hit", rate: 200}
 	l.during(t, func() {
-		r.leader(t).kill()
+		r.Members[r.Leader()].Kill()
 		// A node that comes after the loss of the leader is seen soon, and more than one lease has passed when the load ends.
 		late := s.countNode("late")
 		for _, g := range gateways {
-			g.line(10*time.Second, nodeLine("late", late.id(), "join"))
+			g.Line(10*time.Second, nodeLine("late", late.id(), "join"))
 		}
 		l.more(t, 7*l.rate)
 	})
 	l.verdict(t, losses{}, nodes...)
-	for _, p := range []*process{gateways[0].process, gateways[1].process, nodes[0].process, nodes[1].process} {
-		if left := p.out.find(regexp.MustCompile(`\] leave$`)); len(left) > 0 {
-			t.Errorf("%s printed %q, want no node to leave", p.name, left)
+	for _, p := range []*process.Process{gateways[0].Process, gateways[1].Process, nodes[0].Process, nodes[1].Process} {
+		if left := p.Lines(regexp.MustCompile(`\] leave$`)); len(left) > 0 {
+			t.Errorf("%s printed %q, want no node to leave", p.Name, left)
 		}
 	}
 }

@@ -7,20 +7,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestWrongConfiguration wants complaints that name the place, and the exit code that scripts can tell apart.
 func TestWrongConfiguration(t *testing.T) {
-	gateway := bin(t, "cmd/gateway")
-	const good = "projectName: goms\ncallServiceKey: " + callKey + "\n"
+	gateway := process.Build(t, "cmd/gateway")
+	const good = "projectName: goms\ncallServiceKey: " + process.CallKey + "\n"
 	f := func(name string, args []string, config string, code int, patterns ...string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			if config != "" {
-				writeFile(t, filepath.Join(dir, "configs/config.yml"), config)
+				process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), config)
 			}
-			stdout, stderr, got := command(t, 10*time.Second, launch{path: gateway, args: args, dir: dir})
+			stdout, stderr, got := process.Run(t, 10*time.Second, process.Launch{Path: gateway, Args: args, Dir: dir})
 			if got != code {
 				t.Errorf("exit code = %d, want %d\n%s%s", got, code, stdout, stderr)
 			}
@@ -31,7 +33,7 @@ func TestWrongConfiguration(t *testing.T) {
 			}
 		})
 	}
-	run := []string{"-http_port", fmt.Sprint(freePort(t)), "-rpc_port", fmt.Sprint(freePort(t))}
+	run := []string{"-http_port", fmt.Sprint(process.FreePort(t)), "-rpc_port", fmt.Sprint(process.FreePort(t))}
 	with := func(more ...string) []string { return append(append([]string{}, more...), run...) }
 	f("no such directory", with("-config", "nowhere"), good, 3, `nowhere`)
 	f("no key", run, "projectName: goms\n", 3, `(?i)callServiceKey`)
@@ -41,7 +43,7 @@ func TestWrongConfiguration(t *testing.T) {
 	f("the same key twice", run, good+"projectName: other\n", 3, `config\.yml:3`)
 	f("bad route", run, good+"services:\n  user:\n    login: login\n", 3, `config\.yml:5: .*login`)
 	f("bad duration", run, good+"services:\n  user:\n    login:\n      path: /login\n      timeout: 10\n", 3, `config\.yml:7: .*timeout`)
-	f("project with _", run, "projectName: a_b\ncallServiceKey: "+callKey+"\n", 3, `config\.yml:1: .*projectName`)
+	f("project with _", run, "projectName: a_b\ncallServiceKey: "+process.CallKey+"\n", 3, `config\.yml:1: .*projectName`)
 	f("several at once", run, good+"a: 1\nb: 2\n", 3, `config\.yml:3`, `config\.yml:4`)
 	f("unknown flag", []string{"-http_prot", "8080"}, good, 2, `http_prot`, `http_port`)
 	f("bad port", []string{"-http_port", "http"}, good, 2, `http_port`)
@@ -55,10 +57,10 @@ func TestWrongConfiguration(t *testing.T) {
 // TestShowConfiguration wants the tree as it is in force, secrets masked.
 func TestShowConfiguration(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "configs/config.yml"), "projectName: ${PROJECT:-shop}\ncallServiceKey: ${KEY}\netcdAddr: [\"10.0.0.1:2379\"]\nredisAddr: redis://u:p4ssw0rd@r/0\n")
-	writeFile(t, filepath.Join(dir, "configs/services.yml"), "services:\n  user:\n    login: /login\n")
-	stdout, stderr, code := command(t, 10*time.Second, launch{
-		path: bin(t, "cmd/gateway"), args: []string{"config", "-config", "configs"}, dir: dir, env: []string{"KEY=" + callKey, "GOMS_ETCD_ADDR=10.0.0.2:2379|10.0.0.3:2379"},
+	process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), "projectName: ${PROJECT:-shop}\ncallServiceKey: ${KEY}\netcdAddr: [\"10.0.0.1:2379\"]\nredisAddr: redis://u:p4ssw0rd@r/0\n")
+	process.WriteFile(t, filepath.Join(dir, "configs/services.yml"), "services:\n  user:\n    login: /login\n")
+	stdout, stderr, code := process.Run(t, 10*time.Second, process.Launch{
+		Path: process.Build(t, "cmd/gateway"), Args: []string{"config", "-config", "configs"}, Dir: dir, Env: []string{"KEY=" + process.CallKey, "GOMS_ETCD_ADDR=10.0.0.2:2379|10.0.0.3:2379"},
 	})
 	if code != 0 {
 		t.Fatalf("exit code = %d, want 0\n%s%s", code, stdout, stderr)

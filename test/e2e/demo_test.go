@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestDemo runs what the README begins with: it must work on a machine that has Go and nothing else, say what to try, be right about
@@ -18,14 +20,14 @@ func TestDemo(t *testing.T) {
 	lockPorts(t)
 	temp := t.TempDir()
 	mark := fmt.Sprintf("E2E_DEMO=%d-%d", os.Getpid(), time.Now().UnixNano())
-	p := start(t, launch{path: bin(t, "cmd/demo"), dir: repoRoot(), env: []string{"TMPDIR=" + temp, mark}})
-	p.line(3*time.Minute, `(?i)ctrl[-+ ]?c`) // it builds two programs
+	p := process.Start(t, process.Launch{Path: process.Build(t, "cmd/demo"), Dir: process.RepoRoot(), Env: []string{"TMPDIR=" + temp, mark}})
+	p.Line(3*time.Minute, `(?i)ctrl[-+ ]?c`) // it builds two programs
 	var tries []string
-	for _, line := range p.out.find(regexp.MustCompile(`^\s*curl `)) {
+	for _, line := range p.Lines(regexp.MustCompile(`^\s*curl `)) {
 		tries = append(tries, strings.TrimSpace(line))
 	}
 	if len(tries) == 0 {
-		t.Fatalf("the demo prints no curl command:\n%s", p.out)
+		t.Fatalf("the demo prints no curl command:\n%s", p.Output())
 	}
 	if _, err := exec.LookPath("curl"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -35,17 +37,17 @@ func TestDemo(t *testing.T) {
 		tries = nil
 	}
 	for _, try := range tries {
-		stdout, stderr, code := command(t, 20*time.Second, launch{path: "/bin/sh", args: []string{"-c", strings.Replace(try, "curl ", "curl --fail-with-body --max-time 15 ", 1)}})
+		stdout, stderr, code := process.Run(t, 20*time.Second, process.Launch{Path: "/bin/sh", Args: []string{"-c", strings.Replace(try, "curl ", "curl --fail-with-body --max-time 15 ", 1)}})
 		if code != 0 {
 			t.Errorf("%s: exit code %d\n%s%s", try, code, stdout, stderr)
 		}
 	}
-	if text := p.out.String(); !strings.Contains(text, "/cluster") || !strings.Contains(text, "/api/") {
+	if text := p.Output(); !strings.Contains(text, "/cluster") || !strings.Contains(text, "/api/") {
 		t.Errorf("the demo does not say where the cluster page and the API are:\n%s", text)
 	}
 
-	p.signal(syscall.SIGINT)
-	if code := p.exited(60 * time.Second); code != 0 {
+	p.Signal(syscall.SIGINT)
+	if code := p.Exited(60 * time.Second); code != 0 {
 		t.Errorf("exit code after SIGINT = %d, want 0", code)
 	}
 	if left := marked(mark); len(left) > 0 {

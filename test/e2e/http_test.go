@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // answer is a whole HTTP answer.
@@ -180,7 +182,7 @@ func newCapture(t testing.TB, reply func(head string) (string, bool)) *capture {
 	if reply == nil {
 		reply = func(string) (string, bool) { return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true }
 	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)))
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
@@ -245,4 +247,13 @@ func field(request, name string) []string {
 		}
 	}
 	return values
+}
+
+func readAll(t testing.TB, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("read body: %v", err)
+	}
+	return string(b)
 }

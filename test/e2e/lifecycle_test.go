@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestPortInUse wants a quick end that names the port and leaves nothing in the registry.
@@ -19,18 +21,18 @@ func TestPortInUse(t *testing.T) {
 	first := s.gateway()
 	first.ready()
 	first.sees("gateway", 1)
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", freePort(t)))
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", process.FreePort(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	taken := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	before := keys(t, client(t, s.etcd...), "goms")
+	before := keys(t, process.EtcdClient(t, s.etcd...), "goms")
 	for _, program := range []string{"cmd/gateway", "cmd/service"} {
 		for _, flag := range []string{"-http_port", "-rpc_port"} {
-			args := []string{"-http_port", fmt.Sprint(freePort(t)), "-rpc_port", fmt.Sprint(freePort(t)), "-etcd_addr", s.etcd[0], flag, taken}
+			args := []string{"-http_port", fmt.Sprint(process.FreePort(t)), "-rpc_port", fmt.Sprint(process.FreePort(t)), "-etcd_addr", s.etcd[0], flag, taken}
 			began := time.Now()
-			stdout, stderr, code := command(t, 5*time.Second, launch{path: bin(t, program), args: args, dir: s.dir})
+			stdout, stderr, code := process.Run(t, 5*time.Second, process.Launch{Path: process.Build(t, program), Args: args, Dir: s.dir})
 			if code != 1 {
 				t.Errorf("%s %s: exit code %d, want 1", program, flag, code)
 			}
@@ -40,17 +42,17 @@ func TestPortInUse(t *testing.T) {
 			t.Logf("%s %s: ended after %v", program, flag, time.Since(began).Round(time.Millisecond))
 		}
 	}
-	if after := keys(t, client(t, s.etcd...), "goms"); fmt.Sprint(after) != fmt.Sprint(before) {
+	if after := keys(t, process.EtcdClient(t, s.etcd...), "goms"); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("keys = %v, want %v", after, before)
 	}
-	if got := first.story(); len(got) != 0 {
+	if got := story(first.Process); len(got) != 0 {
 		t.Errorf("the first gateway printed %q", got)
 	}
 }
 
 // TestRegistryComesLate starts everything before etcd is there.
 func TestRegistryComesLate(t *testing.T) {
-	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	addr := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 	early := newSystem(t, setup{etcd: []string{addr}})
 	gw := early.gateway()
 	n := early.countNode("count")
@@ -74,11 +76,11 @@ func TestRegistryComesLate(t *testing.T) {
 	if a := do(t, "GET", gw.url("/api/count/hit?id=late"), "", nil); a.status != 200 || a.body != "late" {
 		t.Errorf("with the registry: %d %s", a.status, a.body)
 	}
-	if !gw.alive() || !n.alive() {
+	if !gw.Alive() || !n.Alive() {
 		t.Error("a process that waited for the registry has ended")
 	}
-	if lines := strings.Count(gw.out.String(), "\n"); lines > 60 {
-		t.Errorf("the gateway wrote %d lines while it waited:\n%s", lines, tail(gw.out.String(), 20))
+	if lines := strings.Count(gw.Output(), "\n"); lines > 60 {
+		t.Errorf("the gateway wrote %d lines while it waited:\n%s", lines, process.Tail(gw.Output(), 20))
 	}
 }
 
@@ -92,7 +94,7 @@ func TestRegistryOutage(t *testing.T) {
 	gw.sees("count", 2)
 	l := &load{addr: gw.addr(), path: "/api/count/hit", rate: 100}
 	l.during(t, func() {
-		holder.kill()
+		holder.Kill()
 		l.more(t, 7*l.rate)
 		if services, err := gw.cluster(); err != nil || len(services["count"].Nodes) != 2 {
 			t.Errorf("during the outage /cluster = %v, %v, want both nodes", services, err)
@@ -104,10 +106,10 @@ func TestRegistryOutage(t *testing.T) {
 		again.sees("count", 2)
 	})
 	l.verdict(t, losses{}, nodes...)
-	for _, p := range []*process{gw.process, nodes[0].process, nodes[1].process} {
+	for _, p := range []*process.Process{gw.Process, nodes[0].Process, nodes[1].Process} {
 		for _, n := range nodes {
-			if left := p.out.find(regexp.MustCompile(nodeLine("count", n.id(), "leave"))); len(left) > 0 {
-				t.Errorf("%s printed %q", p.name, left)
+			if left := p.Lines(regexp.MustCompile(nodeLine("count", n.id(), "leave"))); len(left) > 0 {
+				t.Errorf("%s printed %q", p.Name, left)
 			}
 		}
 	}
@@ -128,9 +130,9 @@ func TestStartUnderTraffic(t *testing.T) {
 	s.countNode("count")
 	gw.sees("count", 1)
 	for range 5 {
-		gw.stop(30 * time.Second)
+		gw.Stop(30 * time.Second)
 		s.run(gw)
-		eventually(t, 10*time.Second, "the gateway answers", func() error {
+		process.Eventually(t, 10*time.Second, "the gateway answers", func() error {
 			a, err := fetch("GET", gw.url("/api/count/hit?id=1"), "", nil)
 			if err == nil && a.status != 200 {
 				t.Fatalf("the first answer is %d %s, want none before the nodes are known", a.status, a.body)
@@ -149,8 +151,8 @@ func TestGracefulStop(t *testing.T) {
 	gw.sees("count", 1)
 	w := dial(t, gw.addr())
 	w.send("GET /api/count/hold HTTP/1.1\r\nHost: x\r\n\r\n")
-	eventually(t, 5*time.Second, "the request is at the node", func() error {
-		if n.requests() != 1 {
+	process.Eventually(t, 5*time.Second, "the request is at the node", func() error {
+		if n.requests(t) != 1 {
 			return errors.New("it is not")
 		}
 		return nil
@@ -159,37 +161,37 @@ func TestGracefulStop(t *testing.T) {
 	idle.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
 	idle.answer("GET")
 
-	gw.signal(syscall.SIGTERM)
+	gw.Signal(syscall.SIGTERM)
 	began := time.Now()
-	eventually(t, 1500*time.Millisecond, "/readyz turns to 503", func() error {
+	process.Eventually(t, 1500*time.Millisecond, "/readyz turns to 503", func() error {
 		a, err := fetch("GET", gw.url("/readyz"), "", nil)
 		if err == nil && a.status != 503 {
 			err = fmt.Errorf("status %d", a.status)
 		}
 		return err
 	})
-	eventually(t, 10*time.Second, "the gateway has left the registry", func() error {
-		if _, there := keys(t, client(t, s.etcd...), "goms_gateway_")["goms_gateway_"+gw.id()]; there {
+	process.Eventually(t, 10*time.Second, "the gateway has left the registry", func() error {
+		if _, there := keys(t, process.EtcdClient(t, s.etcd...), "goms_gateway_")["goms_gateway_"+gw.id()]; there {
 			return errors.New("its key is there")
 		}
 		return nil
 	})
 	idle.closed()
-	eventually(t, 10*time.Second, "new connections are refused", func() error {
+	process.Eventually(t, 10*time.Second, "new connections are refused", func() error {
 		if conn, err := net.DialTimeout("tcp", gw.addr(), time.Second); err == nil {
 			conn.Close()
 			return errors.New("one was accepted")
 		}
 		return nil
 	})
-	if !gw.alive() {
+	if !gw.Alive() {
 		t.Fatal("the gateway has ended with a request in flight")
 	}
 	release(t, n)
 	if a := w.answer("GET"); a.status != 200 || a.body != "held to the end" || !a.close {
 		t.Errorf("the request in flight: %d %q, close %v", a.status, a.body, a.close)
 	}
-	if code := gw.exited(10 * time.Second); code != 0 {
+	if code := gw.Exited(10 * time.Second); code != 0 {
 		t.Errorf("exit code = %d, want 0", code)
 	}
 	t.Logf("stopped in %v", time.Since(began).Round(time.Millisecond))
@@ -198,7 +200,7 @@ func TestGracefulStop(t *testing.T) {
 // release lets the requests go on that a counting node holds.
 func release(t *testing.T, n *node) {
 	t.Helper()
-	a := do(t, "GET", "http://"+n.addr()+"/release", "", http.Header{"Call-Service-Key": {callKey}})
+	a := do(t, "GET", "http://"+n.addr()+"/release", "", http.Header{"Call-Service-Key": {process.CallKey}})
 	if a.status != 200 {
 		t.Fatalf("release: %d %s", a.status, a.body)
 	}
@@ -211,32 +213,32 @@ func TestSecondSignal(t *testing.T) {
 	gw := s.gateway()
 	n := s.countNode("count")
 	gw.sees("count", 1)
-	for _, p := range []*process{gw.process, n.process} {
-		before := n.requests()
-		addr := map[*process]string{gw.process: gw.addr(), n.process: n.addr()}[p]
-		path := map[*process]string{gw.process: "/api/count/hold", n.process: "/hold"}[p]
+	for _, p := range []*process.Process{gw.Process, n.Process} {
+		before := n.requests(t)
+		addr := map[*process.Process]string{gw.Process: gw.addr(), n.Process: n.addr()}[p]
+		path := map[*process.Process]string{gw.Process: "/api/count/hold", n.Process: "/hold"}[p]
 		w := dial(t, addr)
-		w.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nCall-Service-Key: " + callKey + "\r\n\r\n")
-		eventually(t, 5*time.Second, "the request is at the node", func() error {
-			if n.requests() == before {
+		w.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nCall-Service-Key: " + process.CallKey + "\r\n\r\n")
+		process.Eventually(t, 5*time.Second, "the request is at the node", func() error {
+			if n.requests(t) == before {
 				return errors.New("it is not")
 			}
 			return nil
 		})
-		p.signal(syscall.SIGINT)
-		eventually(t, 15*time.Second, p.name+" has stopped listening", func() error {
+		p.Signal(syscall.SIGINT)
+		process.Eventually(t, 15*time.Second, p.Name+" has stopped listening", func() error {
 			if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 				conn.Close()
 				return errors.New("it accepts")
 			}
 			return nil
 		})
-		if !p.alive() {
-			t.Fatalf("%s has ended with a request in flight", p.name)
+		if !p.Alive() {
+			t.Fatalf("%s has ended with a request in flight", p.Name)
 		}
-		p.signal(syscall.SIGTERM)
-		if code := p.exited(5 * time.Second); code != 1 {
-			t.Errorf("%s after a second signal: exit code %d, want 1", p.name, code)
+		p.Signal(syscall.SIGTERM)
+		if code := p.Exited(5 * time.Second); code != 1 {
+			t.Errorf("%s after a second signal: exit code %d, want 1", p.Name, code)
 		}
 	}
 }
@@ -250,8 +252,8 @@ func TestNodeFaults(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) {
 		l := &load{addr: gw.addr(), path: "/api/count/hit", rate: 300}
 		l.during(t, func() {
-			nodes[0].stop(30 * time.Second)
-			gw.line(5*time.Second, nodeLine("count", nodes[0].id(), "leave"))
+			nodes[0].Stop(30 * time.Second)
+			gw.Line(5*time.Second, nodeLine("count", nodes[0].id(), "leave"))
 			nodes = append(nodes, s.countNode("count"))
 			gw.sees("count", 3)
 		})
@@ -263,7 +265,7 @@ func TestNodeFaults(t *testing.T) {
 	t.Run("SIGKILL", func(t *testing.T) {
 		l := &load{addr: gw.addr(), path: "/api/count/hit", rate: 300}
 		l.during(t, func() {
-			nodes[1].kill()
+			nodes[1].Kill()
 			l.more(t, 600)
 		})
 		l.verdict(t, losses{POST: 10, twiceGET: 10}, nodes...)
@@ -276,7 +278,7 @@ func TestPoison(t *testing.T) {
 	gw := s.gateway()
 	n := s.countNode("count")
 	gw.sees("count", 1)
-	c := client(t, s.etcd...)
+	c := process.EtcdClient(t, s.etcd...)
 	for key, value := range map[string]string{
 		"goms_":                                          "0",
 		"goms_count":                                     "0",
@@ -317,7 +319,7 @@ func TestPoison(t *testing.T) {
 			t.Errorf("GET hit = %d %s", a.status, a.body)
 		}
 	}
-	for line := range strings.Lines(gw.out.String()) {
+	for line := range strings.Lines(gw.Output()) {
 		if len(line) > 2000 {
 			t.Errorf("the gateway wrote a line of %d bytes: %q", len(line), line[:200])
 		}

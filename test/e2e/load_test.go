@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // load is a steady stream of requests with unique ids, half of them POST. It never sends a request twice: what fails is lost.
@@ -56,7 +58,7 @@ func (l *load) more(t testing.TB, n int) {
 
 func (l *load) reach(t testing.TB, goal int) {
 	t.Helper()
-	eventually(t, 30*time.Second, "the load goes on", func() error {
+	process.Eventually(t, 30*time.Second, "the load goes on", func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.sent < goal {
@@ -158,7 +160,7 @@ func counted(t testing.TB, nodes ...*node) map[string]int {
 	for _, n := range nodes {
 		text, err := os.ReadFile(n.counts)
 		if err != nil {
-			t.Fatalf("read counts of %s: %v", n.name, err)
+			t.Fatalf("read counts of %s: %v", n.Name, err)
 		}
 		for line := range strings.Lines(string(text)) {
 			if f := strings.Fields(line); len(f) == 3 {
@@ -170,11 +172,11 @@ func counted(t testing.TB, nodes ...*node) map[string]int {
 }
 
 // requests returns how many requests a node has accepted.
-func (n *node) requests() int {
-	n.t.Helper()
+func (n *node) requests(t testing.TB) int {
+	t.Helper()
 	text, err := os.ReadFile(n.counts)
 	if err != nil {
-		n.t.Fatalf("read counts of %s: %v", n.name, err)
+		t.Fatalf("read counts of %s: %v", n.Name, err)
 	}
 	return strings.Count(string(text), "\n")
 }
@@ -197,7 +199,7 @@ func (l *load) verdict(t testing.TB, most losses, nodes ...*node) {
 	}
 	if lost["GET"] > most.GET || lost["POST"] > most.POST {
 		t.Errorf("lost %d GET and %d POST of %d requests, want at most %d and %d:\n%s",
-			lost["GET"], lost["POST"], l.sent, most.GET, most.POST, tail(strings.Join(l.lost, "\n"), 10))
+			lost["GET"], lost["POST"], l.sent, most.GET, most.POST, process.Tail(strings.Join(l.lost, "\n"), 10))
 	}
 	seen := counted(t, nodes...)
 	if len(seen)+len(l.lost) < l.sent {

@@ -1,6 +1,6 @@
 // Package e2e_test looks at goms from the outside: it builds the programs, runs them as processes, and talks to them over sockets.
 //
-// What needs nothing but Go always runs, on the gateway's embedded etcd. What needs more asks for it by need: where the tool is
+// What needs nothing but Go always runs, on the gateway's embedded etcd. What needs more asks for it by process.Need: where the tool is
 // absent the test is skipped with a line that says so, and with CI=true it fails.
 //
 //	tool      found by                                                 used for
@@ -14,27 +14,12 @@
 package e2e_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "goms-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binDir = dir
-	code := m.Run()
-	if n := running.Load(); n != 0 {
-		fmt.Fprintf(os.Stderr, "BUG: %d processes were started and never waited for\n", n)
-		return 1
-	}
-	return code
+	os.Exit(process.Main(m, 4000, 7900))
 }

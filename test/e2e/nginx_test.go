@@ -4,107 +4,19 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/goms-io/goms/test/process"
 )
-
-var (
-	upstreamServer = regexp.MustCompile(`(?m)^(\s*server\s+)[\w.\-]+:\d+([^;]*;)`)
-	listenPort     = regexp.MustCompile(`(?m)^(\s*listen\s+)(?:[\w.\-\[\]:]*:)?\d+([^;]*;)`)
-	mainOnly       = regexp.MustCompile(`(?m)^\s*(?:user|pid|daemon|error_log|master_process)\s[^;]*;`)
-	httpBlock      = regexp.MustCompile(`(?m)^\s*http\s*\{`)
-)
-
-// startNginx runs nginx with the configuration that we ship, in front of gateways. Only what belongs to a machine is replaced:
-// the addresses of the gateways, the port, and the places of files.
-func startNginx(t testing.TB, gateways ...*gateway) string {
-	t.Helper()
-	need(t, "nginx", "nginx", "/usr/sbin/nginx")
-	conf, port := shippedNginx(t, gateways)
-	return runNginx(t, conf, port)
-}
-
-// runNginx runs nginx with a configuration that has it listen on the port.
-func runNginx(t testing.TB, conf string, port int) string {
-	t.Helper()
-	path := need(t, "nginx", "nginx", "/usr/sbin/nginx")
-	dir := t.TempDir()
-	for _, sub := range []string{"logs", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	writeFile(t, filepath.Join(dir, "nginx.conf"), conf)
-	global := fmt.Sprintf("daemon off; pid %s/nginx.pid; error_log stderr warn;", dir)
-	if os.Geteuid() == 0 {
-		global += " user root;" // the temporary directory is ours alone
-	}
-	nginx := launch{name: "nginx", path: path, dir: dir, args: []string{"-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", global}}
-	check := nginx
-	check.args = append([]string{"-t"}, nginx.args...)
-	if _, stderr, code := command(t, 10*time.Second, check); code != 0 {
-		t.Fatalf("nginx -t: exit code %d\n%s", code, stderr)
-	}
-	p := start(t, nginx)
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	eventually(t, 10*time.Second, "nginx answers", func() error {
-		if !p.alive() {
-			t.Fatal("nginx has ended")
-		}
-		_, err := fetch("GET", "http://"+addr+"/", "", nil)
-		return err
-	})
-	return addr
-}
-
-func shippedNginx(t testing.TB, gateways []*gateway) (conf string, port int) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repoRoot(), "deploy/nginx.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf = mainOnly.ReplaceAllString(string(text), "")
-	servers := upstreamServer.FindAllString(conf, -1)
-	if len(servers) == 0 {
-		t.Fatal("deploy/nginx.conf has no line «server host:port …;»")
-	}
-	n := 0
-	conf = upstreamServer.ReplaceAllStringFunc(conf, func(line string) string {
-		if n++; n > len(gateways) {
-			return ""
-		}
-		return upstreamServer.ReplaceAllString(line, "${1}"+gateways[n-1].addr()+"${2}")
-	})
-	if n < len(gateways) {
-		t.Fatalf("deploy/nginx.conf names %d gateways, want at least %d", n, len(gateways))
-	}
-	port = freePort(t)
-	if !listenPort.MatchString(conf) {
-		t.Fatal("deploy/nginx.conf has no line «listen port;»")
-	}
-	conf = listenPort.ReplaceAllString(conf, fmt.Sprintf("${1}127.0.0.1:%d${2}", port))
-	temp := "\n    access_log off;\n"
-	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		temp += fmt.Sprintf("    %s_temp_path tmp/%s;\n", kind, kind)
-	}
-	if at := httpBlock.FindStringIndex(conf); at != nil {
-		conf = regexp.MustCompile(`(?m)^\s*access_log\s[^;]*;`).ReplaceAllString(conf, "")
-		at = httpBlock.FindStringIndex(conf)
-		return conf[:at[1]] + temp + conf[at[1]:], port
-	}
-	conf = regexp.MustCompile(`(?m)^\s*access_log\s[^;]*;`).ReplaceAllString(conf, "")
-	return "events {}\nhttp {" + temp + conf + "\n}\n", port
-}
 
 // behindNginx is three gateways behind nginx and three counting nodes.
 func behindNginx(t *testing.T) (s *system, addr string, gateways []*gateway, nodes []*node) {
 	t.Helper()
-	need(t, "nginx", "nginx", "/usr/sbin/nginx")
+	process.NeedNginx(t)
 	s = newSystem(t, setup{})
 	for range 3 {
 		gateways = append(gateways, s.gateway())
@@ -115,7 +27,12 @@ func behindNginx(t *testing.T) (s *system, addr string, gateways []*gateway, nod
 	for _, g := range gateways {
 		g.sees("count", 3)
 	}
-	return s, startNginx(t, gateways...), gateways, nodes
+	var addrs []string
+	for _, g := range gateways {
+		addrs = append(addrs, g.addr())
+	}
+	_, addr = process.StartNginx(t, addrs...)
+	return s, addr, gateways, nodes
 }
 
 func TestNginxSpreadsOverGateways(t *testing.T) {
@@ -137,7 +54,7 @@ func TestNginxSpreadsOverGateways(t *testing.T) {
 		}
 		return all, least
 	}
-	eventually(t, 5*time.Second, "the gateways have counted the requests", func() error {
+	process.Eventually(t, 5*time.Second, "the gateways have counted the requests", func() error {
 		if all, _ := finished(); all != n {
 			return fmt.Errorf("they have counted %d of %d", all, n)
 		}
@@ -193,7 +110,7 @@ func TestNginxGatewaysRestart(t *testing.T) {
 		l := &load{addr: addr, path: "/api/count/hit", rate: 300}
 		l.during(t, func() {
 			for _, g := range gateways[1:] {
-				g.stop(60 * time.Second)
+				g.Stop(60 * time.Second)
 				s.again(g)
 				l.more(t, 100)
 			}
@@ -206,7 +123,7 @@ func TestNginxGatewaysRestart(t *testing.T) {
 	t.Run("SIGKILL", func(t *testing.T) {
 		l := &load{addr: addr, path: "/api/count/hit", rate: 300}
 		l.during(t, func() {
-			gateways[1].kill()
+			gateways[1].Kill()
 			l.more(t, 300)
 		})
 		l.verdict(t, losses{POST: 10, twiceGET: 10}, nodes...)

@@ -3,14 +3,14 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestBadNodes plays nodes that break the protocol. The client gets a clean refusal or a broken answer, never a whole wrong one.
@@ -65,7 +65,7 @@ func TestBadNodes(t *testing.T) {
 		}
 		return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true
 	})
-	put(t, client(t, s.etcd...), "goms_raw_127.0.0.1:1_"+raw.addr(), "0")
+	put(t, process.EtcdClient(t, s.etcd...), "goms_raw_127.0.0.1:1_"+raw.addr(), "0")
 	gw.sees("raw", 1)
 
 	f := func(path string, status int, reason string) {
@@ -118,7 +118,7 @@ func TestBadNodes(t *testing.T) {
 func TestNodesByHand(t *testing.T) {
 	s := newSystem(t, setup{services: "services:\n  raw:\n    any: /any\n  my_shop_eu:\n    any: /any\n"})
 	gw := s.gateway()
-	c := client(t, s.etcd...)
+	c := process.EtcdClient(t, s.etcd...)
 	light, heavy, drained := newCapture(t, nil), newCapture(t, nil), newCapture(t, nil)
 	put(t, c, "goms_raw_127.0.0.1:1_"+light.addr(), "0")
 	put(t, c, "goms_raw_127.0.0.1:2_"+heavy.addr(), `{"weight":3,"version":"1.2","zone":"a","later":{"x":[1]}}`)
@@ -128,7 +128,7 @@ func TestNodesByHand(t *testing.T) {
 	gw.sees("raw", 3)
 	gw.sees("my_shop_eu", 1)
 	gw.sees("six", 1)
-	gw.line(0, nodeLine("six", "[fd00:db8::1]:1_[fd00:db8::1]:2", "join"))
+	gw.Line(0, nodeLine("six", "[fd00:db8::1]:1_[fd00:db8::1]:2", "join"))
 	for range 40 {
 		if a := do(t, "GET", gw.url("/api/raw/any"), "", nil); a.status != 200 {
 			t.Fatalf("GET any = %d %s", a.status, a.body)
@@ -143,7 +143,7 @@ func TestNodesByHand(t *testing.T) {
 	if _, err := c.Delete(t.Context(), "goms_raw_127.0.0.1:2_"+heavy.addr()); err != nil {
 		t.Fatal(err)
 	}
-	gw.line(10*time.Second, nodeLine("raw", "127.0.0.1:2_"+heavy.addr(), "leave"))
+	gw.Line(10*time.Second, nodeLine("raw", "127.0.0.1:2_"+heavy.addr(), "leave"))
 }
 
 // TestServiceCallsService sends a request through order, which calls user.
@@ -154,8 +154,8 @@ func TestServiceCallsService(t *testing.T) {
 	order := s.orderNode()
 	gw.sees("user", 1)
 	gw.sees("order", 1)
-	order.line(0, `\[order\] Http Listen on port`)
-	eventually(t, 5*time.Second, "order reaches user", func() error {
+	order.Line(0, `\[order\] Http Listen on port`)
+	process.Eventually(t, 5*time.Second, "order reaches user", func() error {
 		a, err := fetch("POST", gw.url("/api/order/submit?a=1"), `{"item":7}`, http.Header{"Content-Type": {"application/json"}})
 		if err != nil || a.status != 200 {
 			return fmt.Errorf("%d %s, %v", a.status, a.body, err)
@@ -163,7 +163,7 @@ func TestServiceCallsService(t *testing.T) {
 		if !json.Valid([]byte(a.body)) || strings.Count(a.body, `"item":7`) != 2 {
 			t.Errorf("answer = %s, want the body as order and as user saw it", a.body)
 		}
-		checkCanary(t, "the answer of order", a.body)
+		process.CheckCanary(t, "the answer of order", a.body)
 		return nil
 	})
 }
@@ -171,52 +171,52 @@ func TestServiceCallsService(t *testing.T) {
 // orderNode starts the example service under its other name.
 func (s *system) orderNode() *node {
 	s.t.Helper()
-	n := s.node("order", bin(s.t, "cmd/service"), nil, "-name", "order")
-	n.line(20*time.Second, fmt.Sprintf(`\[order\] Http Listen on port: %d$`, n.http))
+	n := s.node("order", process.Build(s.t, "cmd/service"), nil, "-name", "order")
+	n.Line(20*time.Second, fmt.Sprintf(`\[order\] Http Listen on port: %d$`, n.http))
 	return n
 }
 
 // TestJSONLog wants the facts of the console as JSON.
 func TestJSONLog(t *testing.T) {
 	s := newSystem(t, setup{})
-	gw := &gateway{http: freePort(t), rpc: freePort(t)}
-	gw.process = start(t, launch{
-		path: bin(t, "cmd/gateway"), dir: s.dir, args: []string{"-http_port", fmt.Sprint(gw.http), "-rpc_port", fmt.Sprint(gw.rpc), "-log_format", "json"},
-		env: []string{"GOMS_GATEWAY_ADMIN_PORT=0", "GOMS_ETCD_EMBEDDED_ADDR=" + s.etcd[0], "GOMS_ETCD_EMBEDDED_DIR=" + filepath.Join(s.dir, "data")},
+	gw := &gateway{t: t, http: process.FreePort(t), rpc: process.FreePort(t)}
+	gw.Process = process.Start(t, process.Launch{
+		Path: process.Build(t, "cmd/gateway"), Dir: s.dir, Args: []string{"-http_port", fmt.Sprint(gw.http), "-rpc_port", fmt.Sprint(gw.rpc), "-log_format", "json"},
+		Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0", "GOMS_ETCD_EMBEDDED_ADDR=" + s.etcd[0], "GOMS_ETCD_EMBEDDED_DIR=" + filepath.Join(s.dir, "data")},
 	})
 	gw.ready()
 	u := s.userNode()
-	line := gw.line(10*time.Second, `"join"`)
-	u.stop(30 * time.Second)
-	gw.line(5*time.Second, `"leave"`)
+	line := gw.Line(10*time.Second, `"join"`)
+	u.Stop(30 * time.Second)
+	gw.Line(5*time.Second, `"leave"`)
 	var fact map[string]any
 	if err := json.Unmarshal([]byte(line), &fact); err != nil || fact["msg"] != "join" || fact["service"] != "user" || fact["node"] != u.id() {
 		t.Errorf("join line = %s (%v), want msg join, service user and node %s", line, err, u.id())
 	}
-	for text := range strings.Lines(gw.out.String()) {
+	for text := range strings.Lines(gw.Output()) {
 		if !json.Valid([]byte(text)) {
 			t.Errorf("no JSON: %q", text)
 		}
 	}
-	gw.line(0, fmt.Sprintf(`Http Listen on port: %d`, gw.http))
+	gw.Line(0, fmt.Sprintf(`Http Listen on port: %d`, gw.http))
 }
 
 // TestKeyRotation changes the call-service key with two valid at once.
 func TestKeyRotation(t *testing.T) {
 	s := newSystem(t, setup{})
 	gw := s.gateway() // sends the key of before
-	writeFile(t, filepath.Join(s.dir, "configs/config.yml"), "projectName: goms\ncallServiceKey: the-key-to-come-0123456789\ncallServiceKeyOld: "+callKey+"\n")
+	process.WriteFile(t, filepath.Join(s.dir, "configs/config.yml"), "projectName: goms\ncallServiceKey: the-key-to-come-0123456789\ncallServiceKeyOld: "+process.CallKey+"\n")
 	n := s.countNode("count") // takes both
 	gw.sees("count", 1)
 	if a := do(t, "GET", gw.url("/api/count/hit?id=1"), "", nil); a.status != 200 {
 		t.Errorf("with the old key: %d %s", a.status, a.body)
 	}
-	for key, want := range map[string]int{"the-key-to-come-0123456789": 200, callKey: 200, "neither": 403} {
+	for key, want := range map[string]int{"the-key-to-come-0123456789": 200, process.CallKey: 200, "neither": 403} {
 		if a := do(t, "GET", "http://"+n.addr()+"/hit?id=2", "", http.Header{"Call-Service-Key": {key}}); a.status != want {
 			t.Errorf("directly: %d, want %d", a.status, want)
 		}
 	}
-	if strings.Contains(n.out.String(), "the-key-to-come") {
+	if strings.Contains(n.Output(), "the-key-to-come") {
 		t.Error("the new key is in the output of the node")
 	}
 }
@@ -233,15 +233,15 @@ func TestLinesStayLines(t *testing.T) {
 		w.send("GET /api/count/hit?id=%0a" + strings.ReplaceAll(forged, " ", "%20") + " HTTP/1.1\r\nHost: x\r\n" + header + "\r\n\r\n")
 		w.answer("GET")
 	}
-	put(t, client(t, s.etcd...), "goms_a\n"+forged+"_127.0.0.1:1_127.0.0.1:2", "0")
-	put(t, client(t, s.etcd...), "goms_last_127.0.0.1:1_127.0.0.1:2", "0")
+	put(t, process.EtcdClient(t, s.etcd...), "goms_a\n"+forged+"_127.0.0.1:1_127.0.0.1:2", "0")
+	put(t, process.EtcdClient(t, s.etcd...), "goms_last_127.0.0.1:1_127.0.0.1:2", "0")
 	gw.sees("last", 1)
-	for _, p := range []*process{gw.process, n.process} {
-		if lines := p.out.find(regexp.MustCompile(`^` + regexp.QuoteMeta(forged))); len(lines) > 0 {
-			t.Errorf("%s printed a forged line: %q", p.name, lines)
+	for _, p := range []*process.Process{gw.Process, n.Process} {
+		if lines := p.Lines(regexp.MustCompile(`^` + regexp.QuoteMeta(forged))); len(lines) > 0 {
+			t.Errorf("%s printed a forged line: %q", p.Name, lines)
 		}
-		if strings.ContainsAny(p.out.String(), "\x1b\x00") {
-			t.Errorf("%s printed a control character", p.name)
+		if strings.ContainsAny(p.Output(), "\x1b\x00") {
+			t.Errorf("%s printed a control character", p.Name)
 		}
 	}
 }
@@ -251,25 +251,11 @@ func TestBlockedOutput(t *testing.T) {
 	s := newSystem(t, setup{config: "gateway:\n  accessLog: true\n"})
 	s.gateway()
 	n := s.countNode("count")
-	g := &gateway{http: freePort(t), rpc: freePort(t)}
-	cmd := exec.Command(bin(t, "cmd/gateway"), "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-etcd_addr", s.etcd[0])
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir, append(cleanEnv(), "GOMS_GATEWAY_ADMIN_PORT=0"), childAttr()
-	pipe, err := cmd.StdoutPipe() // never read
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	running.Add(1)
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		io.Copy(io.Discard, pipe)
-		cmd.Wait()
-		running.Add(-1)
+	g := &gateway{t: t, http: process.FreePort(t), rpc: process.FreePort(t)}
+	g.Process = process.Start(t, process.Launch{
+		Name: "gateway with blocked output", Path: process.Build(t, "cmd/gateway"), Dir: s.dir, Unread: true, Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0"},
+		Args: []string{"-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-etcd_addr", s.etcd[0]},
 	})
-	g.process = &process{t: t, name: "gateway with blocked output", cmd: cmd, out: newConsole()}
 	g.sees("count", 1)
 	l := &load{addr: g.addr(), path: "/api/count/hit", rate: 400}
 	l.during(t, func() { l.more(t, 1600) }) // at 150 bytes a record, three times what a pipe holds

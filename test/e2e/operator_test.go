@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestOperatorPort looks at what is for operators only.
@@ -25,7 +27,7 @@ func TestOperatorPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkCanary(t, "/metrics", body)
+	process.CheckCanary(t, "/metrics", body)
 	for _, want := range []string{`(?m)^# TYPE goms_\w+ counter`, `(?m)^goms_\w+\{[^}]*service="user"[^}]*\} [1-9]`, `reason="no_node"`, `(?m)^go_goroutines `, `(?m)^process_resident_memory_bytes `} {
 		if !regexp.MustCompile(want).MatchString(body) {
 			t.Errorf("/metrics has nothing like %q", want)

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestRPCPorts asks both programs on their RPC ports, as any gRPC client would.
@@ -22,7 +24,7 @@ func TestRPCPorts(t *testing.T) {
 	gw := s.gateway()
 	u := s.userNode()
 	gw.sees("user", 1)
-	for name, port := range map[string]int{gw.name: gw.rpc, u.name: u.rpc} {
+	for name, port := range map[string]int{gw.Name: gw.rpc, u.Name: u.rpc} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
@@ -32,7 +34,7 @@ func TestRPCPorts(t *testing.T) {
 			}
 			defer conn.Close()
 			health := grpc_health_v1.NewHealthClient(conn)
-			keyed := metadata.AppendToOutgoingContext(ctx, "call-service-key", callKey)
+			keyed := metadata.AppendToOutgoingContext(ctx, "call-service-key", process.CallKey)
 			resp, err := health.Check(keyed, &grpc_health_v1.HealthCheckRequest{})
 			if err != nil || resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 				t.Errorf("health with the key = %v, %v, want SERVING", resp.GetStatus(), err)
@@ -45,7 +47,7 @@ func TestRPCPorts(t *testing.T) {
 				if code := status.Code(err); code != codes.PermissionDenied && code != codes.Unauthenticated {
 					t.Errorf("health with %s: %v, want it denied", what, err)
 				}
-				checkCanary(t, "the refusal", fmt.Sprint(err))
+				process.CheckCanary(t, "the refusal", fmt.Sprint(err))
 				if _, err := reflected(with, conn); err == nil {
 					t.Errorf("reflection with %s is allowed", what)
 				}

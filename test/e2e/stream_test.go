@@ -269,7 +269,7 @@ func checkQuery(t *testing.T, gw *gateway) {
 
 // checkGone has clients leave in the middle; the gateway goes on and holds nothing against the node.
 func checkGone(t *testing.T, gw *gateway, n *node) {
-	before := n.requests()
+	before := n.requests(t)
 	for range 20 {
 		w := dial(t, gw.addr())
 		w.send("POST /api/count/hit?id=gone HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nonly a part")
@@ -284,8 +284,8 @@ func checkGone(t *testing.T, gw *gateway, n *node) {
 			t.Errorf("after clients that left: %d %q", a.status, a.body)
 		}
 	}
-	if n.requests() < before+30 { // twenty downloads and ten more; the broken uploads may have come or not
-		t.Errorf("the node has seen %d requests, want at least 30 more than %d", n.requests(), before)
+	if n.requests(t) < before+30 { // twenty downloads and ten more; the broken uploads may have come or not
+		t.Errorf("the node has seen %d requests, want at least 30 more than %d", n.requests(t), before)
 	}
 }
 
@@ -350,12 +350,11 @@ func (e *endless) Read(b []byte) (int, error) {
 // flat wants work to make the gateway's resident set grow by less than 64 MiB at its peak.
 func flat(t *testing.T, gw *gateway, work func()) {
 	t.Helper()
-	pid := gw.cmd.Process.Pid
-	measured := resetPeakRSS(t, pid)
-	before, _ := rss(t, pid)
+	measured := gw.ResetPeak()
+	before, _ := gw.Memory()
 	began := time.Now()
 	work()
-	_, peak := rss(t, pid)
+	_, peak := gw.Memory()
 	t.Logf("%v; resident set %d KiB before, at most %d KiB meanwhile", time.Since(began).Round(time.Millisecond), before>>10, peak>>10)
 	if measured && peak-before > 64<<20 {
 		t.Errorf("the gateway's resident set grew from %d to %d MiB, want less than 64 MiB more", before>>20, peak>>20)

@@ -3,11 +3,12 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // setup says what a system is made of; the zero value is the one of the brief.
@@ -62,13 +63,14 @@ type system struct {
 
 // gateway is a running gateway.
 type gateway struct {
-	*process
+	*process.Process
+	t                testing.TB
 	http, rpc, admin int
 }
 
 // node is a running service process.
 type node struct {
-	*process
+	*process.Process
 	http, rpc int
 	counts    string // counting nodes: the file with a line a request
 }
@@ -78,39 +80,29 @@ func newSystem(t testing.TB, u setup) *system {
 	s := &system{t: t, dir: t.TempDir(), etcd: u.etcd}
 	if len(s.etcd) == 0 {
 		s.embedded = true
-		s.etcd = []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+		s.etcd = []string{fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))}
 	}
 	if u.services == "" {
 		u.services = defaultServices
 	}
-	config := fmt.Sprintf("projectName: \"goms\"\ncallServiceKey: %q\nservice:\n  listenHost: 127.0.0.1\n", callKey)
-	writeFile(t, filepath.Join(s.dir, "configs/config.yml"), config+u.config)
-	writeFile(t, filepath.Join(s.dir, "configs/services.yml"), u.services)
+	config := fmt.Sprintf("projectName: \"goms\"\ncallServiceKey: %q\nservice:\n  listenHost: 127.0.0.1\n", process.CallKey)
+	process.WriteFile(t, filepath.Join(s.dir, "configs/config.yml"), config+u.config)
+	process.WriteFile(t, filepath.Join(s.dir, "configs/services.yml"), u.services)
 	return s
-}
-
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // gateway starts a gateway and waits until it says that it listens. Further arguments go to the program.
 func (s *system) gateway(args ...string) *gateway {
 	s.t.Helper()
 	g := s.launchGateway(args...)
-	g.line(20*time.Second, fmt.Sprintf(`\[gateway\] Http Listen on port: %d$`, g.http))
+	g.Line(20*time.Second, fmt.Sprintf(`\[gateway\] Http Listen on port: %d$`, g.http))
 	return g
 }
 
 // launchGateway starts a gateway and waits for nothing.
 func (s *system) launchGateway(args ...string) *gateway {
 	s.t.Helper()
-	g := &gateway{http: freePort(s.t), rpc: freePort(s.t), admin: freePort(s.t)}
+	g := &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
 	s.run(g, args...)
 	return g
 }
@@ -125,26 +117,26 @@ func (s *system) again(g *gateway) {
 // run starts the process of a gateway.
 func (s *system) run(g *gateway, args ...string) {
 	s.t.Helper()
-	l := launch{
-		name: fmt.Sprintf("gateway %d", g.http), path: bin(s.t, "cmd/gateway"), dir: s.dir,
-		args: []string{"-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc)},
-		env:  []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin)},
+	l := process.Launch{
+		Name: fmt.Sprintf("gateway %d", g.http), Path: process.Build(s.t, "cmd/gateway"), Dir: s.dir,
+		Args: []string{"-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc)},
+		Env:  []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin)},
 	}
 	if s.embedded {
 		s.embedded = false
-		l.env = append(l.env, "GOMS_ETCD_EMBEDDED_ADDR="+s.etcd[0], "GOMS_ETCD_EMBEDDED_DIR="+filepath.Join(s.dir, "data"))
+		l.Env = append(l.Env, "GOMS_ETCD_EMBEDDED_ADDR="+s.etcd[0], "GOMS_ETCD_EMBEDDED_DIR="+filepath.Join(s.dir, "data"))
 	} else {
-		l.args = append(l.args, "-etcd_addr", strings.Join(s.etcd, "|"))
+		l.Args = append(l.Args, "-etcd_addr", strings.Join(s.etcd, "|"))
 	}
-	l.args = append(l.args, args...)
-	g.process = start(s.t, l)
+	l.Args = append(l.Args, args...)
+	g.Process = process.Start(s.t, l)
 }
 
 // userNode starts one node of the example service and waits until it says that it listens.
 func (s *system) userNode(args ...string) *node {
 	s.t.Helper()
-	n := s.node("user", bin(s.t, "cmd/service"), nil, args...)
-	n.line(20*time.Second, fmt.Sprintf(`\[user\] Http Listen on port: %d$`, n.http))
+	n := s.node("user", process.Build(s.t, "cmd/service"), nil, args...)
+	n.Line(20*time.Second, fmt.Sprintf(`\[user\] Http Listen on port: %d$`, n.http))
 	return n
 }
 
@@ -152,18 +144,18 @@ func (s *system) userNode(args ...string) *node {
 func (s *system) countNode(service string, args ...string) *node {
 	s.t.Helper()
 	counts := filepath.Join(s.t.TempDir(), "counts")
-	n := s.node(service, bin(s.t, "test/countnode"), []string{"COUNTS_FILE=" + counts}, append([]string{"-name", service}, args...)...)
+	n := s.node(service, process.Build(s.t, "test/countnode"), []string{"COUNTS_FILE=" + counts}, append([]string{"-name", service}, args...)...)
 	n.counts = counts
-	n.line(20*time.Second, fmt.Sprintf(`\[%s\] Http Listen on port: %d$`, service, n.http))
+	n.Line(20*time.Second, fmt.Sprintf(`\[%s\] Http Listen on port: %d$`, service, n.http))
 	return n
 }
 
 func (s *system) node(service, path string, env []string, args ...string) *node {
 	s.t.Helper()
-	n := &node{http: freePort(s.t), rpc: freePort(s.t)}
-	n.process = start(s.t, launch{
-		name: fmt.Sprintf("%s %d", service, n.http), path: path, dir: s.dir, env: env,
-		args: append([]string{
+	n := &node{http: process.FreePort(s.t), rpc: process.FreePort(s.t)}
+	n.Process = process.Start(s.t, process.Launch{
+		Name: fmt.Sprintf("%s %d", service, n.http), Path: path, Dir: s.dir, Env: env,
+		Args: append([]string{
 			"-http_port", fmt.Sprint(n.http), "-rpc_port", fmt.Sprint(n.rpc), "-etcd_addr", strings.Join(s.etcd, "|"),
 		}, args...),
 	})
@@ -182,7 +174,7 @@ func (g *gateway) url(path string) string { return "http://" + g.addr() + path }
 // ready waits until the gateway says that it is ready for traffic.
 func (g *gateway) ready() {
 	g.t.Helper()
-	eventually(g.t, 20*time.Second, g.name+" is ready", func() error {
+	process.Eventually(g.t, 20*time.Second, g.Name+" is ready", func() error {
 		_, err := get(g.url("/readyz"))
 		return err
 	})
@@ -217,7 +209,7 @@ func (g *gateway) cluster() (map[string]pool, error) {
 // sees waits until the gateway knows exactly n nodes of a service.
 func (g *gateway) sees(service string, n int) {
 	g.t.Helper()
-	eventually(g.t, 20*time.Second, fmt.Sprintf("%s sees %d nodes of %s", g.name, n, service), func() error {
+	process.Eventually(g.t, 20*time.Second, fmt.Sprintf("%s sees %d nodes of %s", g.Name, n, service), func() error {
 		services, err := g.cluster()
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // zipkin is a real Zipkin server on loopback, with its traces in memory.
@@ -34,19 +36,19 @@ type span struct {
 
 func startZipkin(t testing.TB) *zipkin {
 	t.Helper()
-	jars, _ := filepath.Glob(filepath.Join(repoRoot(), ".ci/cache/zipkin-server-*-exec.jar"))
-	java := need(t, "java", "java")
-	jar := need(t, "the Zipkin server (ZIPKIN_JAR)", append([]string{os.Getenv("ZIPKIN_JAR")}, jars...)...)
-	port := freePort(t)
-	start(t, launch{
-		name: "zipkin", path: java, env: []string{"STORAGE_TYPE=mem"},
-		args: []string{
+	jars, _ := filepath.Glob(filepath.Join(process.RepoRoot(), ".ci/cache/zipkin-server-*-exec.jar"))
+	java := process.Need(t, "java", "java")
+	jar := process.Need(t, "the Zipkin server (ZIPKIN_JAR)", append([]string{os.Getenv("ZIPKIN_JAR")}, jars...)...)
+	port := process.FreePort(t)
+	process.Start(t, process.Launch{
+		Name: "zipkin", Path: java, Env: []string{"STORAGE_TYPE=mem"},
+		Args: []string{
 			"-Xmx256m", "-XX:TieredStopAtLevel=1", "-jar", jar, "--armeria.ports[0].ip=127.0.0.1",
 			fmt.Sprintf("--armeria.ports[0].port=%d", port), "--armeria.ports[0].protocols[0]=http",
 		},
 	})
 	z := &zipkin{addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	eventually(t, 90*time.Second, "zipkin is up", func() error {
+	process.Eventually(t, 90*time.Second, "zipkin is up", func() error {
 		_, err := get("http://" + z.addr + "/health")
 		return err
 	})
@@ -60,7 +62,7 @@ func (z *zipkin) collector() string { return "http://" + z.addr + "/api/v2/spans
 func (z *zipkin) trace(t testing.TB, service string, n int) []span {
 	t.Helper()
 	var traces [][]span
-	eventually(t, 20*time.Second, "zipkin has the trace", func() error {
+	process.Eventually(t, 20*time.Second, "zipkin has the trace", func() error {
 		body, err := get("http://" + z.addr + "/api/v2/traces?limit=10&serviceName=" + service)
 		if err != nil {
 			return err
@@ -130,7 +132,7 @@ func TestZipkin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkCanary(t, "the spans at Zipkin", body)
+	process.CheckCanary(t, "the spans at Zipkin", body)
 	var all [][]span
 	if err := json.Unmarshal([]byte(body), &all); err != nil || len(all) != 1 {
 		t.Errorf("Zipkin has %d traces (%v), want one: questions to the gateway itself, as /cluster, are no traffic", len(all), err)
