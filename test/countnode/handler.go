@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -23,6 +25,9 @@ type counter struct {
 	hold   chan struct{} // closed when held requests may end
 
 	once sync.Once
+
+	delay  atomic.Int64 // nanoseconds that a hit takes
+	status atomic.Int64 // of the answer to a hit; 0 is 200
 }
 
 func newCounter(counts *os.File) *counter {
@@ -34,17 +39,76 @@ func (c *counter) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"/hit": c.hit, "/head": head, "/down": down, "/up": up, "/sse": c.sse, "/next": c.next, "/ws": ws, "/hold": c.held,
 		"/release": c.release, "/early": early, "/trailers": trailers, "/status": status,
+		"/behave": c.behave, "/panic": broken, "/sip": sip,
 	}
 }
 
-// hit answers with the request's id.
+// hit answers with the request's id. A body that begins with "id=" must go on with the same id: a request must not get the body of another.
 func (c *counter) hit(w http.ResponseWriter, r *http.Request) {
-	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	id := r.URL.Query().Get("id")
+	if rest, ok := strings.CutPrefix(string(body), "id="); ok && !strings.HasPrefix(rest, id) {
+		http.Error(w, "the body is of another request", http.StatusConflict)
+		return
+	}
+	if d := time.Duration(c.delay.Load()); d > 0 {
+		select {
+		case <-time.After(d):
+		case <-r.Context().Done():
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "text/plain")
-	fmt.Fprint(w, r.URL.Query().Get("id"))
+	if status := int(c.status.Load()); status != 0 {
+		w.WriteHeader(status)
+	}
+	fmt.Fprint(w, id)
+}
+
+// behave has hits take a time (delay) and answer a status from now on.
+func (c *counter) behave(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if text := q.Get("delay"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		c.delay.Store(int64(d))
+	}
+	if text := q.Get("status"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		c.status.Store(int64(n))
+	}
+}
+
+// broken is a handler with a bug.
+func broken(http.ResponseWriter, *http.Request) {
+	var nothing map[string]int
+	nothing["a"] = 1
+}
+
+// sip reads a body at 16 KiB a second, until the client has gone.
+func sip(w http.ResponseWriter, r *http.Request) {
+	b := make([]byte, 1<<10)
+	for {
+		if _, err := r.Body.Read(b); err != nil {
+			return
+		}
+		select {
+		case <-time.After(time.Second / 16):
+		case <-r.Context().Done():
+			return
+		}
+	}
 }
 
 // head answers with what of the request's head arrived.

@@ -388,4 +388,3 @@ func (r *Result) LostBy(n int) string {
 	}
 	return b.String()
 }
-

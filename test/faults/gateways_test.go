@@ -1,0 +1,48 @@
+//go:build linux
+
+package faults_test
+
+import (
+	"testing"
+	"time"
+)
+
+// TestF04RollGateways restarts the gateways behind nginx in turn, until 10,000 requests have passed.
+func TestF04RollGateways(t *testing.T) {
+	r, s := begin(t), open(t, props{})
+	l := s.load()
+	restarts := 0
+	for n := 0; n < 10_000; n, _ = l.Sent() {
+		s.rollGateways()
+		restarts += len(s.gateways)
+	}
+	r.account(l.Stop(), losses{}, s.nodes...)
+	r.set("restarts", restarts)
+}
+
+// rollGateways restarts one gateway after the other, each on its old ports.
+func (s *scene) rollGateways() {
+	s.t.Helper()
+	for _, g := range s.gateways {
+		g.Stop(60 * time.Second)
+		g.again()
+		g.ready()
+		g.sees("count", len(s.nodes))
+	}
+}
+
+// TestF05KillGateways kills the gateways behind nginx in turn. What was in flight in one may be lost, if it may not be repeated.
+func TestF05KillGateways(t *testing.T) {
+	r, s := begin(t), open(t, props{})
+	l := s.load()
+	kills := times(8, 4)
+	for i := range kills {
+		g := s.gateways[i%len(s.gateways)]
+		g.Kill()
+		g.again()
+		g.ready()
+		wait(t, time.Second)
+	}
+	r.account(l.Stop(), losses{post: 10 * kills, twice: 10 * kills}, s.nodes...)
+	r.set("kills", kills)
+}

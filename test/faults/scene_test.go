@@ -1,0 +1,406 @@
+//go:build linux
+
+package faults_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/process"
+)
+
+// props say what stands on the scene; the zero value is that of most rows: one etcd, two gateways behind nginx, three nodes.
+type props struct {
+	members  int           // of etcd: 1
+	gateways int           // 2
+	nodes    int           // 3; negative is none
+	bare     bool          // without nginx: the load goes to the gateways
+	ttl      time.Duration // of a lease: 10 s
+	config   string        // YAML added to config.yml
+	gateway  string        // lines of YAML below gateway:, each indented by two
+	services string        // lines of YAML below services:, each indented by two
+	registry []string      // where gateways and nodes look for etcd, when not at etcd itself
+	etcd     *process.Etcd // started before
+	env      []string      // of gateways
+}
+
+// scene is one project: a configuration, an etcd, gateways behind nginx, and nodes.
+type scene struct {
+	t        testing.TB
+	props    props
+	dir      string // configs/ is in it
+	etcd     *process.Etcd
+	gateways []*gateway
+	nodes    []*node // all that were ever started
+	nginx    *process.Process
+	front    []string // where clients go
+}
+
+type gateway struct {
+	*process.Process
+	t                testing.TB
+	launch           process.Launch
+	http, rpc, admin int
+}
+
+type node struct {
+	*process.Process
+	service   string
+	launch    process.Launch
+	http, rpc int
+	counts    string // the file with a line a request, kept by all that stood at this place
+}
+
+// open sets a scene and waits until everybody sees everybody.
+func open(t testing.TB, p props) *scene {
+	t.Helper()
+	s := &scene{t: t, props: p, dir: t.TempDir(), etcd: p.etcd}
+	if !p.bare {
+		process.NeedNginx(t)
+	}
+	if s.etcd == nil {
+		s.etcd = process.StartEtcd(t, process.PinnedEtcd(t), max(p.members, 1))
+	}
+	s.configure(p.gateway, p.services)
+	if p.gateways == 0 {
+		p.gateways = 2
+	}
+	if p.nodes == 0 {
+		p.nodes = 3
+	}
+	for range p.nodes {
+		s.addNode("count")
+	}
+	for range p.gateways {
+		s.addGateway()
+	}
+	for _, g := range s.gateways {
+		g.ready()
+		if p.nodes > 0 {
+			g.sees("count", p.nodes)
+		}
+		s.front = append(s.front, g.addr())
+	}
+	if !p.bare {
+		var addr string
+		s.nginx, addr = process.StartNginx(t, s.front...)
+		s.front = []string{addr}
+	}
+	return s
+}
+
+// configure writes the configuration files.
+func (s *scene) configure(gateway, services string) {
+	s.t.Helper()
+	ttl := s.props.ttl
+	if ttl == 0 {
+		ttl = 10 * time.Second
+	}
+	config := fmt.Sprintf("projectName: goms\ncallServiceKey: %q\nservice:\n  listenHost: 127.0.0.1\n", process.CallKey)
+	if !strings.Contains(s.props.config, "\netcd:") && !strings.HasPrefix(s.props.config, "etcd:") {
+		config += fmt.Sprintf("etcd:\n  ttl: %s\n", ttl)
+	}
+	process.WriteFile(s.t, filepath.Join(s.dir, "configs/config.yml"), config+s.props.config)
+	process.WriteFile(s.t, filepath.Join(s.dir, "configs/gateway.yml"), "gateway:\n  listenHost: 127.0.0.1\n"+gateway)
+	s.routes(services)
+}
+
+// routes writes services.yml, with what is given below services:.
+func (s *scene) routes(services string) {
+	s.t.Helper()
+	swap(s.t, filepath.Join(s.dir, "configs/services.yml"), "services:\n  count:\n    hit: /hit\n    ws: /ws\n    sse: /sse\n    next: /next\n    panic: /panic\n    sip: {path: /sip, maxBody: 64MiB}\n    up: /up\n    down: /down\n"+services)
+}
+
+// swap replaces a file as a careful operator does: whole.
+func swap(t testing.TB, path, text string) {
+	t.Helper()
+	process.WriteFile(t, path+".new", text)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// registryAddrs are where gateways and nodes look for etcd.
+func (s *scene) registryAddrs() string {
+	if len(s.props.registry) > 0 {
+		return strings.Join(s.props.registry, "|")
+	}
+	return strings.Join(s.etcd.Addrs, "|")
+}
+
+// addGateway starts one more gateway and waits for nothing.
+func (s *scene) addGateway(args ...string) *gateway {
+	s.t.Helper()
+	g := &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
+	g.launch = process.Launch{
+		Name: fmt.Sprintf("gateway %d", g.http), Path: process.Build(s.t, "cmd/gateway"), Dir: s.t.TempDir(),
+		Args: append([]string{
+			"-config", filepath.Join(s.dir, "configs"), "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-admin_port", fmt.Sprint(g.admin),
+			"-etcd_addr", s.registryAddrs(),
+		}, args...),
+		Env: s.props.env,
+	}
+	g.again()
+	s.gateways = append(s.gateways, g)
+	return g
+}
+
+// addNode starts one more counting node and waits until it listens.
+func (s *scene) addNode(service string, args ...string) *node {
+	s.t.Helper()
+	n := s.launchNode(service, args...)
+	n.listens()
+	return n
+}
+
+// launchNode starts one more counting node and waits for nothing.
+func (s *scene) launchNode(service string, args ...string) *node {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	n := &node{service: service, http: process.FreePort(s.t), rpc: process.FreePort(s.t), counts: filepath.Join(dir, "counts")}
+	n.launch = process.Launch{
+		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: []string{"COUNTS_FILE=" + n.counts},
+		Args: append([]string{
+			"-config", filepath.Join(s.dir, "configs"), "-name", service, "-http_port", fmt.Sprint(n.http), "-rpc_port", fmt.Sprint(n.rpc),
+			"-etcd_addr", s.registryAddrs(),
+		}, args...),
+	}
+	n.Process = process.Start(s.t, n.launch)
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+func (n *node) listens() {
+	n.Line(30*time.Second, fmt.Sprintf(`Http Listen on port: %d$`, n.http))
+}
+
+// again starts a node that has ended once more, on the same ports.
+func (s *scene) again(n *node) {
+	s.t.Helper()
+	n.Process = process.Start(s.t, n.launch)
+	n.listens()
+}
+
+// again starts a gateway that has ended once more, on the same ports.
+func (g *gateway) again() {
+	g.t.Helper()
+	g.Process = process.Start(g.t, g.launch)
+}
+
+func (g *gateway) addr() string { return fmt.Sprintf("127.0.0.1:%d", g.http) }
+func (n *node) addr() string    { return fmt.Sprintf("127.0.0.1:%d", n.http) }
+func (n *node) id() string      { return fmt.Sprintf("127.0.0.1:%d_127.0.0.1:%d", n.rpc, n.http) }
+func (n *node) key() string     { return "goms_" + n.service + "_" + n.id() }
+
+// seenBy waits until every gateway that lives knows exactly so many nodes of a service.
+func (s *scene) seen(service string, n int) {
+	s.t.Helper()
+	for _, g := range s.gateways {
+		if g.Alive() {
+			g.sees(service, n)
+		}
+	}
+}
+
+// load starts requests for counting nodes: 400 a second, half of them POST.
+func (s *scene) load() *load.Load {
+	l := &load.Load{Addrs: s.front, Path: "/api/count/hit"}
+	l.Start()
+	return l
+}
+
+// client opens a client of the scene's etcd.
+func (s *scene) client() *clientv3.Client { return process.EtcdClient(s.t, s.etcd.Addrs...) }
+
+// put writes a key without a lease.
+func (s *scene) put(c *clientv3.Client, key, value string) {
+	s.t.Helper()
+	process.Eventually(s.t, 10*time.Second, fmt.Sprintf("put %.80q", key), func() error {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := c.Put(ctx, key, value)
+		return err
+	})
+}
+
+// registered returns the keys of a service in etcd.
+func registered(ctx context.Context, c *clientv3.Client, service string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	resp, err := c.Get(ctx, "goms_"+service+"_", clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]bool{}
+	for _, kv := range resp.Kvs {
+		keys[string(kv.Key)] = true
+	}
+	return keys, nil
+}
+
+// wait waits between two acts of a scene: the load goes on meanwhile.
+func wait(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// lines returns how many lines like "[count] node […] leave" the gateways have printed.
+func (s *scene) lines(event string) int {
+	all := 0
+	for _, g := range s.gateways {
+		all += len(g.Lines(regexp.MustCompile(`node \[\S+\] ` + event + `$`)))
+	}
+	return all
+}
+
+// count adds how often each id arrived.
+func (n *node) count(seen map[string]int) {
+	text, err := os.ReadFile(n.counts)
+	if err != nil {
+		return // it was never asked
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 {
+			seen[f[2]]++
+		}
+	}
+}
+
+// arrived returns how many requests a node has accepted.
+func (n *node) arrived() int {
+	text, _ := os.ReadFile(n.counts)
+	return strings.Count(string(text), "\n")
+}
+
+// behave tells a node how to answer from now on: delay=2s, status=503.
+func (n *node) behave(t testing.TB, how string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+n.addr()+"/behave?"+how, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Call-Service-Key", process.CallKey)
+	resp, err := once.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Fatalf("behave %s: %s", how, resp.Status)
+	}
+}
+
+// once keeps no connections.
+var once = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// get fetches a page. A status other than 200 is an error, with what there is of the page.
+func get(url string) (string, error) {
+	resp, err := once.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != 200 {
+		err = fmt.Errorf("GET %s: %s: %.200s", url, resp.Status, body)
+	}
+	return string(body), err
+}
+
+// ready waits until the gateway says that it is ready for traffic.
+func (g *gateway) ready() {
+	g.t.Helper()
+	process.Eventually(g.t, 30*time.Second, g.Name+" is ready", func() error {
+		if !g.Alive() {
+			g.t.Fatalf("%s has ended:\n%s", g.Name, process.Tail(g.Output(), 20))
+		}
+		_, err := get("http://" + g.addr() + "/readyz")
+		return err
+	})
+}
+
+// pool returns the ids of a service's nodes, as /cluster shows them.
+func (g *gateway) pool(service string) ([]string, error) {
+	body, err := get("http://" + g.addr() + "/cluster")
+	if err != nil {
+		return nil, err
+	}
+	var c struct {
+		Services map[string]struct{ Nodes []string }
+	}
+	if err := json.Unmarshal([]byte(body), &c); err != nil {
+		return nil, fmt.Errorf("read /cluster %q: %w", body, err)
+	}
+	return c.Services[service].Nodes, nil
+}
+
+// sees waits until the gateway knows exactly n nodes of a service.
+func (g *gateway) sees(service string, n int) {
+	g.t.Helper()
+	process.Eventually(g.t, 30*time.Second, fmt.Sprintf("%s sees %d nodes of %s", g.Name, n, service), func() error {
+		nodes, err := g.pool(service)
+		if err == nil && len(nodes) != n {
+			err = fmt.Errorf("it sees %d: %v", len(nodes), nodes)
+		}
+		return err
+	})
+}
+
+// metrics returns the sum of a metric's samples whose labels hold all the texts; ok is false when there is none.
+func (g *gateway) metric(name string, labels ...string) (sum float64, ok bool) {
+	text, err := get(fmt.Sprintf("http://127.0.0.1:%d/metrics", g.admin))
+	if err != nil {
+		return 0, false
+	}
+next:
+	for line := range strings.Lines(text) {
+		rest, found := strings.CutPrefix(line, name)
+		if !found || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(rest, l) {
+				continue next
+			}
+		}
+		fields := strings.Fields(rest)
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			continue
+		}
+		sum, ok = sum+value, true
+	}
+	return sum, ok
+}
+
+// goroutines returns how many the gateway has.
+func (g *gateway) goroutines() int {
+	n, _ := g.metric("go_goroutines")
+	return int(n)
+}
+
+// collect has the gateway's runtime collect, twice, since pools outlive one.
+func (g *gateway) collect() {
+	g.t.Helper()
+	for range 2 {
+		if _, err := get(fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1", g.admin)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
