@@ -28,6 +28,8 @@ type counter struct {
 
 	delay  atomic.Int64 // nanoseconds that a hit takes
 	status atomic.Int64 // of the answer to a hit; 0 is 200
+	alone  atomic.Bool  // hits are served one at a time, the others wait
+	turn   sync.Mutex   // of the hit that is served alone
 }
 
 func newCounter(counts *os.File) *counter {
@@ -37,7 +39,7 @@ func newCounter(counts *os.File) *counter {
 // routes returns what the node serves.
 func (c *counter) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"/hit": c.hit, "/head": head, "/down": down, "/up": up, "/sse": c.sse, "/next": c.next, "/ws": ws, "/hold": c.held,
+		"/hit": c.hit, "/one": c.hit, "/two": c.hit, "/head": head, "/down": down, "/up": up, "/sse": c.sse, "/next": c.next, "/ws": ws, "/hold": c.held,
 		"/release": c.release, "/early": early, "/trailers": trailers, "/status": status,
 		"/behave": c.behave, "/panic": broken, "/sip": sip,
 	}
@@ -55,6 +57,10 @@ func (c *counter) hit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body is of another request", http.StatusConflict)
 		return
 	}
+	if c.alone.Load() {
+		c.turn.Lock()
+		defer c.turn.Unlock()
+	}
 	if d := time.Duration(c.delay.Load()); d > 0 {
 		select {
 		case <-time.After(d):
@@ -69,9 +75,12 @@ func (c *counter) hit(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, id)
 }
 
-// behave has hits take a time (delay) and answer a status from now on.
+// behave has hits take a time (delay), answer a status and be served one at a time (alone=1) from now on.
 func (c *counter) behave(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	if text := q.Get("alone"); text != "" {
+		c.alone.Store(text == "1")
+	}
 	if text := q.Get("delay"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {

@@ -9,14 +9,15 @@ import (
 
 // TestF04RollGateways restarts the gateways behind nginx in turn, until 10,000 requests have passed.
 func TestF04RollGateways(t *testing.T) {
-	r, s := begin(t), open(t, props{})
+	r := begin(t)
+	s := open(r, props{})
 	l := s.load()
 	restarts := 0
 	for n := 0; n < 10_000; n, _ = l.Sent() {
 		s.rollGateways()
 		restarts += len(s.gateways)
 	}
-	r.account(l.Stop(), losses{}, s.nodes...)
+	r.account(l.Stop(), losses{}, s.witnesses()...)
 	r.set("restarts", restarts)
 }
 
@@ -33,7 +34,8 @@ func (s *scene) rollGateways() {
 
 // TestF05KillGateways kills the gateways behind nginx in turn. What was in flight in one may be lost, if it may not be repeated.
 func TestF05KillGateways(t *testing.T) {
-	r, s := begin(t), open(t, props{})
+	r := begin(t)
+	s := open(r, props{})
 	l := s.load()
 	kills := times(8, 4)
 	for i := range kills {
@@ -43,6 +45,6 @@ func TestF05KillGateways(t *testing.T) {
 		g.ready()
 		wait(t, time.Second)
 	}
-	r.account(l.Stop(), losses{post: 10 * kills, twice: 10 * kills}, s.nodes...)
+	r.account(l.Stop(), losses{post: 10 * kills, twice: 10 * kills}, s.witnesses()...)
 	r.set("kills", kills)
 }

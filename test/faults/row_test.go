@@ -19,12 +19,32 @@ type row struct {
 	keys   []string // in the order in which they were set
 	values map[string]any
 	unmet  []string
+	why    string // the row cannot run here
+}
+
+// Skipf notes why the row cannot run on this machine.
+func (r *row) Skipf(format string, args ...any) {
+	r.Helper()
+	r.why = fmt.Sprintf(format, args...)
+	r.T.Skip(r.why)
+}
+
+// Fatalf notes what ends the row before its time.
+func (r *row) Fatalf(format string, args ...any) {
+	r.Helper()
+	what := fmt.Sprintf(format, args...)
+	r.unmet = append(r.unmet, what)
+	r.T.Fatal(what)
 }
 
 // begin begins the row that the test is named for. Its line is printed when the test ends, whatever ends it.
 func begin(t *testing.T) *row {
 	t.Helper()
-	r := &row{T: t, name: strings.TrimPrefix(t.Name(), "Test")[:3], values: map[string]any{}}
+	name := strings.TrimPrefix(t.Name(), "Test")
+	if len(name) > 3 && name[0] == 'F' && name[1] >= '0' && name[1] <= '9' {
+		name = name[:3]
+	}
+	r := &row{T: t, name: name, values: map[string]any{}}
 	began := time.Now()
 	t.Cleanup(func() { r.print(time.Since(began)) })
 	return r
@@ -54,12 +74,15 @@ func (r *row) must(met bool, format string, args ...any) {
 // losses are how many requests may be lost and how many GETs may arrive more than once.
 type losses struct{ get, post, twice int }
 
+// witness can tell how often each id arrived: a node.
+type witness interface{ count(seen map[string]int) }
+
 // account notes what became of a load's requests, by what their sender and the nodes say, and wants no more lost than allowed. In every
 // row a POST arrives at most once, no answer is another's, and what was answered has arrived.
-func (r *row) account(res *load.Result, most losses, nodes ...*node) {
+func (r *row) account(res *load.Result, most losses, witnesses ...witness) {
 	r.Helper()
 	seen := map[string]int{}
-	for _, n := range nodes {
+	for _, n := range witnesses {
 		n.count(seen)
 	}
 	dup, dupPost, unseen := 0, 0, 0
@@ -106,7 +129,7 @@ func (r *row) print(took time.Duration) {
 		field(key, r.values[key])
 	}
 	if r.Skipped() {
-		field("not_run", true)
+		field("not_run", r.why)
 	} else {
 		field("met", !r.Failed())
 	}

@@ -236,17 +236,17 @@ func (s *scene) put(c *clientv3.Client, key, value string) {
 	})
 }
 
-// registered returns the keys of a service in etcd.
-func registered(ctx context.Context, c *clientv3.Client, service string) (map[string]bool, error) {
+// registered returns the keys of a service in etcd, each with its lease; 0 is none.
+func registered(ctx context.Context, c *clientv3.Client, service string) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	resp, err := c.Get(ctx, "goms_"+service+"_", clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}
-	keys := map[string]bool{}
+	keys := map[string]int64{}
 	for _, kv := range resp.Kvs {
-		keys[string(kv.Key)] = true
+		keys[string(kv.Key)] = kv.Lease
 	}
 	return keys, nil
 }
@@ -265,6 +265,15 @@ func (s *scene) lines(event string) int {
 	all := 0
 	for _, g := range s.gateways {
 		all += len(g.Lines(regexp.MustCompile(`node \[\S+\] ` + event + `$`)))
+	}
+	return all
+}
+
+// witnesses are all nodes that were ever started.
+func (s *scene) witnesses() []witness {
+	var all []witness
+	for _, n := range s.nodes {
+		all = append(all, n)
 	}
 	return all
 }

@@ -8,6 +8,7 @@ package load
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type Load struct {
 	Most    int           // requests under way at once, above which further ones are lost by the generator itself; 4000
 	Head    string        // further header lines, each with its CRLF
 	Body    int           // bytes of padding in the body of a POST
+	TLS     *tls.Config   // for HTTPS, without ALPN; nil is plain
 
 	stop    chan struct{}
 	done    chan struct{}
@@ -157,6 +159,13 @@ func (l *Load) request(r *record) error {
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
+		if l.TLS != nil {
+			config := l.TLS.Clone()
+			if config.ServerName == "" {
+				config.ServerName, _, _ = net.SplitHostPort(addr)
+			}
+			conn = tls.Client(conn, config)
+		}
 		c = &kept{conn: conn, r: bufio.NewReaderSize(conn, 4<<10)}
 	}
 	c.conn.SetDeadline(deadline)
@@ -243,7 +252,11 @@ type kept struct {
 // open reports whether the other side has neither closed the connection nor sent what nobody asked for. Nothing is sent yet: to take
 // another connection repeats no request.
 func (c *kept) open() bool {
-	sc, ok := c.conn.(syscall.Conn)
+	conn := c.conn
+	if over, ok := conn.(*tls.Conn); ok {
+		conn = over.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return true
 	}
