@@ -6,9 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +25,7 @@ const (
 // they can. All others are served meanwhile, and nothing of it stays.
 func TestSlowClients(t *testing.T) {
 	tool := process.Need(t, "slowhttptest (Debian package slowhttptest)", "slowhttptest")
-	enoughFiles(t, 3*slowClients)
+	process.EnoughFiles(t, 3*slowClients)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB, more than sockets buffer
 	fine, slow := simpleNode(t, []byte("fine")), simpleNode(t, big)
 	// A slow head is gone after headTimeout, 10 s; a slow body and a slow reader after the ten seconds over which
@@ -122,24 +120,4 @@ func (g *gateway) collect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// enoughFiles raises this process's limit of open files, which its children inherit.
-func enoughFiles(t testing.TB, n uint64) {
-	t.Helper()
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	was := limit
-	if limit.Cur = max(limit.Cur, n); limit.Max < n {
-		limit.Max = n
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%d open files are not allowed, and CI must allow them: %v", n, err)
-		}
-		t.Skipf("%d open files are not allowed: %v", n, err)
-	}
-	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
 }

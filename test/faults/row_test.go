@@ -20,6 +20,8 @@ type row struct {
 	values map[string]any
 	unmet  []string
 	why    string // the row cannot run here
+
+	printed bool // by somebody else
 }
 
 // Skipf notes why the row cannot run on this machine.
@@ -117,6 +119,9 @@ func (r *row) account(res *load.Result, most losses, witnesses ...witness) {
 }
 
 func (r *row) print(took time.Duration) {
+	if r.printed {
+		return
+	}
 	var b strings.Builder
 	field := func(key string, value any) {
 		text, err := json.Marshal(value)

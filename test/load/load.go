@@ -350,6 +350,10 @@ func (r *Result) Latency(from, to time.Duration, percentile int) time.Duration {
 			all = append(all, q.took)
 		}
 	}
+	return pick(all, percentile)
+}
+
+func pick(all []time.Duration, percentile int) time.Duration {
 	if len(all) == 0 {
 		return 0
 	}
@@ -400,4 +404,15 @@ func (r *Result) LostBy(n int) string {
 		}
 	}
 	return b.String()
+}
+
+// LostLatency returns the percentile of the time that requests took which were lost for a reason that begins with prefix.
+func (r *Result) LostLatency(prefix string, percentile int) time.Duration {
+	var all []time.Duration
+	for _, q := range r.records {
+		if q.reason != "" && strings.HasPrefix(q.reason, prefix) {
+			all = append(all, q.took)
+		}
+	}
+	return pick(all, percentile)
 }

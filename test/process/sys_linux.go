@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // childAttr makes children die with the test binary, whatever ends it.
@@ -51,4 +52,22 @@ func (p *Process) Files() int {
 		p.t.Fatalf("count files of %s: %v", p.Name, err)
 	}
 	return len(list)
+}
+
+// EnoughFiles raises this process's limit of open files until the test ends; its children inherit it. Where that is not allowed the
+// test is skipped, and fails in CI.
+func EnoughFiles(t testing.TB, n uint64) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	was := limit
+	if limit.Cur = max(limit.Cur, n); limit.Max < n {
+		limit.Max = n
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		Lacking(t, "%d open files are not allowed: %v", n, err)
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) })
 }

@@ -1,0 +1,425 @@
+//go:build linux
+
+package faults_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/process"
+)
+
+// baseline is what a gateway holds when nobody but the load is there.
+type baseline struct {
+	g               *gateway
+	rss             int64
+	files, routines int
+}
+
+func (g *gateway) baseline() baseline {
+	g.collect()
+	g.ResetPeak()
+	rss, _ := g.Memory()
+	return baseline{g, rss, g.Files(), g.goroutines()}
+}
+
+// peak returns by how much the resident set has grown at its peak.
+func (b baseline) peak() int64 {
+	_, peak := b.g.Memory()
+	return peak - b.rss
+}
+
+// settled waits until files and goroutines are back where they were, give or take some.
+func (b baseline) settled(r *row, within time.Duration, some int) {
+	r.Helper()
+	began, deadline := time.Now(), time.Now().Add(within)
+	var files, routines int
+	for {
+		files, routines = b.g.Files()-b.files, b.g.goroutines()-b.routines
+		if files <= some && routines <= some || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	r.set("settled_ms", time.Since(began))
+	r.set("fds_left", files)
+	r.set("goroutines_left", routines)
+	r.must(files <= some && routines <= some, "after %v %d files and %d goroutines are left over", within, files, routines)
+}
+
+// gentle starts a load that shows how others fare.
+func (s *scene) gentle() *load.Load {
+	l := &load.Load{Addrs: []string{s.gateways[0].addr()}, Path: "/api/count/hit", Rate: 100}
+	l.Start()
+	return l
+}
+
+// TestF26ClientsLeave has clients go in the middle of their requests and of their answers. Nothing stays, and no node is blamed.
+func TestF26ClientsLeave(t *testing.T) {
+	r := begin(t)
+	s := open(r, props{gateways: 1, bare: true})
+	g := s.gateways[0]
+	l := s.gentle()
+	wait(t, 2*time.Second)
+	base := g.baseline()
+	failures, _ := g.metric("goms_node_failures_total")
+	const each = 50
+	gone := 0
+	for gone < times(10_000, 2000) {
+		var all sync.WaitGroup
+		for i := range each {
+			all.Go(func() {
+				conn, err := net.DialTimeout("tcp", g.addr(), 5*time.Second)
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(10 * time.Second))
+				switch i % 3 {
+				case 0: // in its body
+					io.WriteString(conn, "POST /api/count/up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf of it")
+				case 1: // in the answer
+					io.WriteString(conn, "GET /api/count/down?n=4000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+					io.ReadFull(conn, make([]byte, 1000))
+				case 2: // while the node works, by reset
+					io.WriteString(conn, "POST /api/count/sip HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"+strings.Repeat("x", 50))
+					abort(conn)
+				}
+			})
+		}
+		all.Wait()
+		gone += each
+	}
+	cancelled := time.Now()
+	process.Eventually(t, 10*time.Second, "the nodes know that the clients are gone", func() error {
+		if n, _ := g.metric("goms_node_in_flight"); n > 5 {
+			return fmt.Errorf("%v requests are at nodes", n)
+		}
+		return nil
+	})
+	r.set("cancelled_ms", time.Since(cancelled))
+	base.settled(r, 15*time.Second, 60)
+	after, _ := g.metric("goms_node_failures_total")
+	ejected, _ := g.metric("goms_node_ejected")
+	r.account(l.Stop(), losses{}, s.witnesses()...)
+	r.set("clients_gone", gone)
+	r.set("node_failures", after-failures)
+	r.must(after == failures && ejected == 0, "%v failures were counted against nodes, %v ejected", after-failures, ejected)
+}
+
+// TestF27GiantHeads sends heads, cookies and targets that are far too large.
+func TestF27GiantHeads(t *testing.T) {
+	r := begin(t)
+	s := open(r, props{gateways: 1, bare: true})
+	g := s.gateways[0]
+	l := s.gentle()
+	wait(t, time.Second)
+	base := g.baseline()
+	var slowest time.Duration
+	statuses := map[int]int{}
+	for i := range times(200, 40) {
+		for want, request := range map[int]string{
+			414: "GET /api/count/hit?x=" + strings.Repeat("u", 1<<20) + " HTTP/1.1\r\nHost: a\r\n\r\n",
+			431: "GET /api/count/hit HTTP/1.1\r\nHost: a\r\nCookie: " + strings.Repeat("c=1; ", 1<<18) + "\r\n\r\n",
+			432: "GET /api/count/hit HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-Crumb: 1\r\n", 3000) + "\r\n",
+		} {
+			if want == 432 {
+				want = 431
+			}
+			began := time.Now()
+			conn, err := net.DialTimeout("tcp", g.addr(), 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			go io.WriteString(conn, request) // the gateway may answer before it has all, and close
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			conn.Close()
+			if err != nil {
+				statuses[0]++
+				continue
+			}
+			statuses[resp.StatusCode]++
+			slowest = max(slowest, time.Since(began))
+			r.must(resp.StatusCode == want, "round %d: status %d, want %d", i, resp.StatusCode, want)
+		}
+	}
+	r.account(l.Stop(), losses{}, s.witnesses()...)
+	r.set("statuses", statuses)
+	r.set("slowest_ms", slowest)
+	r.set("rss_growth_kib", base.peak()>>10)
+	r.must(statuses[0] == 0, "%d connections ended without an answer", statuses[0])
+	r.must(slowest <= time.Second, "the slowest refusal took %v", slowest)
+	r.must(base.peak() <= 16<<20, "memory grew by %d KiB", base.peak()>>10)
+}
+
+// TestF28SlowClients has 5,000 clients send a head, send a body or read an answer as slowly as can be. Others are served, and the slow
+// ones are gone when their time is up.
+func TestF28SlowClients(t *testing.T) {
+	r := begin(t)
+	process.EnoughFiles(r, 20_000)
+	s := open(r, props{gateways: 1, bare: true, gateway: "  headTimeout: 5s\n  bodyTimeout: 10s\n"})
+	g := s.gateways[0]
+	l := s.gentle()
+	wait(t, 2*time.Second)
+	base := g.baseline()
+	const clients = 5000
+	var evicted, longest, open atomic.Int64
+	var all sync.WaitGroup
+	began := time.Now()
+	for i := range clients {
+		all.Go(func() {
+			conn, err := net.DialTimeout("tcp", g.addr(), 10*time.Second)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			open.Add(1)
+			start := time.Now()
+			conn.SetDeadline(start.Add(60 * time.Second))
+			switch i % 3 {
+			case 0: // a header line every second
+				io.WriteString(conn, "GET /api/count/hit HTTP/1.1\r\nHost: a\r\n")
+				for {
+					if _, err := io.WriteString(conn, "X-Slow: 1\r\n"); err != nil {
+						break
+					}
+					conn.SetReadDeadline(time.Now().Add(time.Second))
+					if _, err := conn.Read(make([]byte, 1000)); err == nil || !errors.Is(err, syscall.EAGAIN) && !isTimeout(err) {
+						break // answered, or closed
+					}
+				}
+			case 1: // half a body, and silence
+				io.WriteString(conn, "POST /api/count/up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf of it")
+				io.Copy(io.Discard, conn)
+			case 2: // a large answer that is not read
+				conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+				io.WriteString(conn, "GET /api/count/down?n=8000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+				for { // closed, when what was buffered is followed by a reset
+					time.Sleep(500 * time.Millisecond)
+					if closedByPeer(conn) || time.Since(start) > 60*time.Second {
+						break
+					}
+				}
+			}
+			took := time.Since(start)
+			if took < 55*time.Second {
+				evicted.Add(1)
+			}
+			for {
+				if old := longest.Load(); int64(took) <= old || longest.CompareAndSwap(old, int64(took)) {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	r.set("slow_clients", open.Load())
+	r.set("evicted", evicted.Load())
+	r.set("longest_ms", time.Duration(longest.Load()))
+	r.set("attack_ms", time.Since(began))
+	peak := base.peak()
+	r.set("rss_growth_kib", peak>>10)
+	base.settled(r, 20*time.Second, 60)
+	res := l.Stop()
+	r.account(res, losses{}, s.witnesses()...)
+	r.must(open.Load() >= clients*99/100, "only %d of %d clients were let in", open.Load(), clients)
+	r.must(evicted.Load() == open.Load(), "%d of %d slow clients were not evicted", open.Load()-evicted.Load(), open.Load())
+	r.must(time.Duration(longest.Load()) <= 40*time.Second, "the longest stayed for %v", time.Duration(longest.Load()))
+	r.must(peak <= 256<<20, "memory grew by %d MiB", peak>>20)
+	r.must(res.P99 <= 2*time.Second, "99 of 100 others were answered within %v", res.P99)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// closedByPeer reports whether the other side has ended the connection, by what the kernel knows of it: nothing is read.
+func closedByPeer(conn net.Conn) bool {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := false
+	_ = raw.Control(func(fd uintptr) {
+		state, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
+		ended = err != nil || state&0xff != 1 // TCP_ESTABLISHED
+	})
+	return ended
+}
+
+// TestF29BodyFlood sends endless bodies, to a node that hardly reads and to one whose route has a limit.
+func TestF29BodyFlood(t *testing.T) {
+	r := begin(t)
+	s := open(r, props{gateways: 1, bare: true})
+	g := s.gateways[0]
+	l := s.gentle()
+	wait(t, time.Second)
+	base := g.baseline()
+	var refused, cut atomic.Int64
+	ctx, cancel := context.WithTimeout(t.Context(), lasting(60*time.Second, 10*time.Second))
+	defer cancel()
+	var all sync.WaitGroup
+	const flooders = 200
+	for i := range flooders {
+		all.Go(func() {
+			conn, err := net.DialTimeout("tcp", g.addr(), 10*time.Second)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			defer stop()
+			path := [...]string{"sip", "up"}[i%2] // up has the limit of all routes, 10 MiB
+			fmt.Fprintf(conn, "POST /api/count/%s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", path)
+			answered := make(chan int, 1)
+			go func() {
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					answered <- 0
+					return
+				}
+				answered <- resp.StatusCode
+			}()
+			chunk := "10000\r\n" + strings.Repeat("x", 1<<16) + "\r\n"
+			for range 1 << 14 { // 1 GiB
+				if _, err := io.WriteString(conn, chunk); err != nil {
+					break
+				}
+			}
+			if i%2 == 0 {
+				return
+			}
+			switch <-answered {
+			case 413:
+				refused.Add(1)
+			case 0:
+				cut.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	peak := base.peak()
+	r.set("refused_413", refused.Load())
+	r.set("cut_without_answer", cut.Load())
+	r.set("rss_growth_kib", peak>>10)
+	base.settled(r, 40*time.Second, 60)
+	r.account(l.Stop(), losses{}, s.witnesses()...)
+	r.must(refused.Load()+cut.Load() == flooders/2 && refused.Load() > 0, "%d floods of %d were refused with 413, %d cut", refused.Load(), flooders/2, cut.Load())
+	r.must(peak <= 64<<20, "memory grew by %d MiB", peak>>20)
+}
+
+// TestF31Overload sends five times what the nodes can do. What is let in is answered in time, and what is not is refused at once.
+func TestF31Overload(t *testing.T) {
+	r := begin(t)
+	s := open(r, props{gateways: 1, bare: true})
+	for _, n := range s.nodes { // 50 a second each, one at a time, in the order of a queue
+		n.behave(r, "delay=20ms&alone=1")
+	}
+	const capacity = 150
+	run := func(rate int, d time.Duration) *load.Result {
+		l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: rate, Posts: -1}
+		l.Start()
+		wait(t, d)
+		return l.Stop()
+	}
+	peak := run(capacity*8/10, 5*time.Second)
+	perSecond := float64(peak.Requests-peak.Lost) / peak.Took.Seconds()
+	span := lasting(2*time.Minute, 20*time.Second)
+	l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: 5 * capacity, Posts: -1}
+	l.Start()
+	wait(t, span)
+	res := l.Stop()
+	shed := 0
+	for reason, n := range res.Errors {
+		if strings.HasPrefix(reason, "status 503") {
+			shed += n
+		}
+	}
+	goodput := float64(res.Requests-res.Lost) / res.Took.Seconds()
+	slowestShed := res.LostLatency("status 503", 99)
+	process.Eventually(t, 30*time.Second, "the queues are empty", func() error {
+		if n, _ := s.gateways[0].metric("goms_node_in_flight"); n > 2 {
+			return fmt.Errorf("%v requests are at nodes", n)
+		}
+		return nil
+	})
+	normal := run(capacity/2, 5*time.Second)
+	r.set("requests", res.Requests)
+	r.set("shed_503", shed)
+	r.set("lost_otherwise", res.Lost-shed)
+	r.set("errors", res.Errors)
+	r.set("goodput_per_s", goodput)
+	r.set("goodput_before_per_s", perSecond)
+	r.set("accepted_p99_ms", res.P99)
+	r.set("shed_p99_ms", slowestShed)
+	r.set("lost_afterwards", normal.Lost)
+	r.must(res.Lost == shed && shed > 0, "%d requests were lost otherwise than by 503, and %d by it: %v", res.Lost-shed, shed, res.Errors)
+	r.must(res.P99 <= 2*time.Second, "99 of 100 accepted requests were answered within %v", res.P99)
+	r.must(goodput >= 0.8*perSecond, "%.0f requests a second were served, of %.0f before", goodput, perSecond)
+	r.must(normal.Lost == 0, "%d requests were lost when the load was gone", normal.Lost)
+}
+
+// TestF33NoFiles leaves a gateway few file descriptors.
+func TestF33NoFiles(t *testing.T) {
+	r := begin(t)
+	s := open(r, props{gateways: 1, bare: true})
+	g := s.gateways[0]
+	if err := limitFiles(g.PID(), 256); err != nil {
+		process.Lacking(r, "limit the files of a process: %v", err)
+	}
+	var held []net.Conn
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	for range 400 {
+		conn, err := net.DialTimeout("tcp", g.addr(), 2*time.Second)
+		if err != nil {
+			break
+		}
+		held = append(held, conn)
+	}
+	wait(t, time.Second)
+	used := processorTime(t, g.PID())
+	const watched = 5 * time.Second
+	wait(t, watched)
+	share := (processorTime(t, g.PID()) - used).Seconds() / watched.Seconds()
+	files := g.Files()
+	admin, adminErr := get(fmt.Sprintf("http://127.0.0.1:%d/livez", g.admin))
+	for _, c := range held {
+		c.Close()
+	}
+	freed := time.Now()
+	process.Eventually(t, 20*time.Second, "the gateway accepts again", func() error {
+		_, err := get("http://" + g.addr() + "/api/count/hit?id=x")
+		return err
+	})
+	resumed := time.Since(freed)
+	r.set("connections", len(held))
+	r.set("files", files)
+	r.set("cpu_percent", share*100)
+	r.set("livez_for_operators", adminErr == nil && strings.HasPrefix(admin, "ok"))
+	r.set("resumed_ms", resumed)
+	r.must(g.Alive(), "the gateway has ended")
+	r.must(share <= 0.2, "it took %.0f %% of a core to wait for a file", share*100)
+	r.must(resumed <= 5*time.Second, "it accepted again after %v", resumed)
+	r.must(adminErr == nil, "operators cannot see whether it lives: %v", adminErr)
+	l := s.gentle()
+	wait(t, 2*time.Second)
+	r.account(l.Stop(), losses{}, s.witnesses()...)
+}
