@@ -34,7 +34,9 @@ type props struct {
 	services string        // lines of YAML below services:, each indented by two
 	registry []string      // where gateways and nodes look for etcd, when not at etcd itself
 	etcd     *process.Etcd // started before
-	env      []string      // of gateways
+
+	nodeRegistry []string // where nodes look for etcd, when elsewhere than gateways
+	env          []string // of gateways
 }
 
 // scene is one project: a configuration, an etcd, gateways behind nginx, and nodes.
@@ -141,6 +143,13 @@ func (s *scene) registryAddrs() string {
 	return strings.Join(s.etcd.Addrs, "|")
 }
 
+func (s *scene) nodeRegistryAddrs() string {
+	if len(s.props.nodeRegistry) > 0 {
+		return strings.Join(s.props.nodeRegistry, "|")
+	}
+	return s.registryAddrs()
+}
+
 // addGateway starts one more gateway and waits for nothing.
 func (s *scene) addGateway(args ...string) *gateway {
 	s.t.Helper()
@@ -175,7 +184,7 @@ func (s *scene) launchNode(service string, args ...string) *node {
 		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: []string{"COUNTS_FILE=" + n.counts},
 		Args: append([]string{
 			"-config", filepath.Join(s.dir, "configs"), "-name", service, "-http_port", fmt.Sprint(n.http), "-rpc_port", fmt.Sprint(n.rpc),
-			"-etcd_addr", s.registryAddrs(),
+			"-etcd_addr", s.nodeRegistryAddrs(),
 		}, args...),
 	}
 	n.Process = process.Start(s.t, n.launch)

@@ -29,7 +29,7 @@ type peer struct {
 	conns map[net.Conn]bool
 }
 
-// peerOf starts a peer whose connections are served by f, and which ends with the test.
+// peerOf starts a peer whose connections are served by f (nil: it reads and never answers), and which ends with the test.
 func peerOf(t testing.TB, f func(p *peer, conn net.Conn, r *bufio.Reader)) *peer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,6 +53,10 @@ func peerOf(t testing.TB, f func(p *peer, conn net.Conn, r *bufio.Reader)) *peer
 					p.mu.Unlock()
 					conn.Close()
 				}()
+				if f == nil { // takes what comes and says nothing
+					io.Copy(io.Discard, conn)
+					return
+				}
 				f(p, conn, bufio.NewReader(conn))
 			})
 		}

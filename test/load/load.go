@@ -33,6 +33,7 @@ type Load struct {
 	Most    int           // requests under way at once, above which further ones are lost by the generator itself; 4000
 	Head    string        // further header lines, each with its CRLF
 	Body    int           // bytes of padding in the body of a POST
+	From    int           // number of the first request, for ids beside those of another load
 	TLS     *tls.Config   // for HTTPS, without ALPN; nil is plain
 
 	stop    chan struct{}
@@ -116,7 +117,7 @@ func (l *Load) run() {
 			return
 		default:
 		}
-		r := record{n: n, at: at, post: n*l.Posts%100+max(l.Posts, 0) >= 100}
+		r := record{n: l.From + n, at: at, post: n*l.Posts%100+max(l.Posts, 0) >= 100}
 		if l.flying.Load() >= int64(l.Most) {
 			r.reason = "not sent: too many are under way"
 			l.keep(r)
@@ -371,6 +372,17 @@ func (r *Result) Between(from, to time.Duration) (all, lost int) {
 		}
 	}
 	return all, lost
+}
+
+// Slower returns how many requests that were due between two times from the start took longer than d.
+func (r *Result) Slower(from, to, d time.Duration) int {
+	n := 0
+	for _, q := range r.records {
+		if q.at >= from && q.at < to && q.took > d {
+			n++
+		}
+	}
+	return n
 }
 
 // LastLoss returns the time from the start at which the last lost request was due; 0 when none was lost.
