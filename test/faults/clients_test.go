@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,14 +66,25 @@ func (s *scene) gentle() *load.Load {
 	return l
 }
 
+// calm has the gateway serve for a moment and returns what it holds when that is over.
+func (s *scene) calm() baseline {
+	s.t.Helper()
+	warm := s.gentle()
+	wait(s.t, time.Second)
+	warm.Stop()
+	for _, n := range s.nodes {
+		os.Truncate(n.counts, 0) // ids begin anew
+	}
+	return s.gateways[0].baseline()
+}
+
 // TestF26ClientsLeave has clients go in the middle of their requests and of their answers. Nothing stays, and no node is blamed.
 func TestF26ClientsLeave(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true})
+	s := open(r, props{gateways: 1, bare: true, gateway: "  upstreamIdleTimeout: 2s\n"})
 	g := s.gateways[0]
+	base := s.calm()
 	l := s.gentle()
-	wait(t, 2*time.Second)
-	base := g.baseline()
 	failures, _ := g.metric("goms_node_failures_total")
 	const each = 50
 	gone := 0
@@ -109,10 +121,10 @@ func TestF26ClientsLeave(t *testing.T) {
 		return nil
 	})
 	r.set("cancelled_ms", time.Since(cancelled))
-	base.settled(r, 15*time.Second, 60)
 	after, _ := g.metric("goms_node_failures_total")
 	ejected, _ := g.metric("goms_node_ejected")
 	r.account(l.Stop(), losses{}, s.witnesses()...)
+	base.settled(r, 15*time.Second, 60)
 	r.set("clients_gone", gone)
 	r.set("node_failures", after-failures)
 	r.must(after == failures && ejected == 0, "%v failures were counted against nodes, %v ejected", after-failures, ejected)
@@ -121,11 +133,10 @@ func TestF26ClientsLeave(t *testing.T) {
 // TestF27GiantHeads sends heads, cookies and targets that are far too large.
 func TestF27GiantHeads(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true})
+	s := open(r, props{gateways: 1, bare: true, gateway: "  upstreamIdleTimeout: 2s\n"})
 	g := s.gateways[0]
+	base := s.calm()
 	l := s.gentle()
-	wait(t, time.Second)
-	base := g.baseline()
 	var slowest time.Duration
 	statuses := map[int]int{}
 	for i := range times(200, 40) {
@@ -171,12 +182,8 @@ func TestF28SlowClients(t *testing.T) {
 	process.EnoughFiles(r, 20_000)
 	s := open(r, props{gateways: 1, bare: true, gateway: "  headTimeout: 5s\n  bodyTimeout: 10s\n  upstreamIdleTimeout: 2s\n"})
 	g := s.gateways[0]
-	warm := s.gentle()
-	wait(t, time.Second)
-	warm.Stop()
-	base := g.baseline()
+	base := s.calm()
 	l := s.gentle()
-	l.From = 1_000_000 // ids of their own
 	const clients = 5000
 	over := make(chan struct{}) // the gateway has let go of all of them
 	var let atomic.Int64
@@ -262,11 +269,10 @@ func isTimeout(err error) bool {
 // TestF29BodyFlood sends endless bodies, to a node that hardly reads and to one whose route has a limit.
 func TestF29BodyFlood(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true})
+	s := open(r, props{gateways: 1, bare: true, gateway: "  upstreamIdleTimeout: 2s\n"})
 	g := s.gateways[0]
+	base := s.calm()
 	l := s.gentle()
-	wait(t, time.Second)
-	base := g.baseline()
 	var refused, cut atomic.Int64
 	ctx, cancel := context.WithTimeout(t.Context(), lasting(60*time.Second, 10*time.Second))
 	defer cancel()
@@ -314,8 +320,8 @@ func TestF29BodyFlood(t *testing.T) {
 	r.set("refused_413", refused.Load())
 	r.set("cut_without_answer", cut.Load())
 	r.set("rss_growth_kib", peak>>10)
-	base.settled(r, 40*time.Second, 60)
 	r.account(l.Stop(), losses{}, s.witnesses()...)
+	base.settled(r, 40*time.Second, 60)
 	r.must(refused.Load()+cut.Load() == flooders/2 && refused.Load() > 0, "%d floods of %d were refused with 413, %d cut", refused.Load(), flooders/2, cut.Load())
 	r.must(peak <= 64<<20, "memory grew by %d MiB", peak>>20)
 }

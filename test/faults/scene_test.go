@@ -49,6 +49,7 @@ type scene struct {
 	nodes    []*node // all that were ever started
 	nginx    *process.Process
 	front    []string // where clients go
+	nodeEnv  []string // of nodes that are started from now on
 }
 
 type gateway struct {
@@ -181,7 +182,7 @@ func (s *scene) launchNode(service string, args ...string) *node {
 	dir := s.t.TempDir()
 	n := &node{service: service, http: process.FreePort(s.t), rpc: process.FreePort(s.t), counts: filepath.Join(dir, "counts")}
 	n.launch = process.Launch{
-		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: []string{"COUNTS_FILE=" + n.counts},
+		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: append([]string{"COUNTS_FILE=" + n.counts}, s.nodeEnv...),
 		Args: append([]string{
 			"-config", filepath.Join(s.dir, "configs"), "-name", service, "-http_port", fmt.Sprint(n.http), "-rpc_port", fmt.Sprint(n.rpc),
 			"-etcd_addr", s.nodeRegistryAddrs(),
@@ -339,6 +340,41 @@ func get(url string) (string, error) {
 		err = fmt.Errorf("GET %s: %s: %.200s", url, resp.Status, body)
 	}
 	return string(body), err
+}
+
+// size returns how many nodes of a service the gateway knows.
+func (g *gateway) size(service string) (int, error) {
+	nodes, err := g.pool(service)
+	return len(nodes), err
+}
+
+// crowd registers nodes that are not there, from one number up to another, as many in a transaction as etcd takes.
+func (s *scene) crowd(c *clientv3.Client, from, to int) {
+	s.t.Helper()
+	s.inBatches(c, from, to, func(key string) clientv3.Op { return clientv3.OpPut(key, "0") })
+}
+
+// disperse removes them.
+func (s *scene) disperse(c *clientv3.Client, from, to int) {
+	s.t.Helper()
+	s.inBatches(c, from, to, func(key string) clientv3.Op { return clientv3.OpDelete(key) })
+}
+
+func (s *scene) inBatches(c *clientv3.Client, from, to int, op func(key string) clientv3.Op) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	var ops []clientv3.Op
+	for n := from; n < to; n++ {
+		ip := fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255)
+		ops = append(ops, op(fmt.Sprintf("goms_crowd_%s:9180_%s:9080", ip, ip)))
+		if len(ops) == 128 || n == to-1 {
+			if _, err := c.Txn(ctx).Then(ops...).Commit(); err != nil {
+				s.t.Fatalf("change nodes: %v", err)
+			}
+			ops = nil
+		}
+	}
 }
 
 // ready waits until the gateway says that it is ready for traffic.

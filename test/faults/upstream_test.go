@@ -88,6 +88,13 @@ func (s *ids) add(id string) {
 	s.n[id]++
 }
 
+// count makes ids a witness.
+func (s *ids) count(seen map[string]int) {
+	for id, n := range s.all() {
+		seen[id] += n
+	}
+}
+
 func (s *ids) all() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,11 +104,7 @@ func (s *ids) all() map[string]int {
 // saw notes a request; see witness.
 func (p *peer) saw(id string) { p.ids.add(id) }
 
-func (p *peer) count(seen map[string]int) {
-	for id, n := range p.ids.all() {
-		seen[id] += n
-	}
-}
+func (p *peer) count(seen map[string]int) { p.ids.count(seen) }
 
 // request reads one request, with its body, and returns its id.
 func request(r *bufio.Reader) (id string, req *http.Request, err error) {

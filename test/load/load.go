@@ -33,7 +33,6 @@ type Load struct {
 	Most    int           // requests under way at once, above which further ones are lost by the generator itself; 4000
 	Head    string        // further header lines, each with its CRLF
 	Body    int           // bytes of padding in the body of a POST
-	From    int           // number of the first request, for ids beside those of another load
 	TLS     *tls.Config   // for HTTPS, without ALPN; nil is plain
 
 	stop    chan struct{}
@@ -117,7 +116,7 @@ func (l *Load) run() {
 			return
 		default:
 		}
-		r := record{n: l.From + n, at: at, post: n*l.Posts%100+max(l.Posts, 0) >= 100}
+		r := record{n: n, at: at, post: n*l.Posts%100+max(l.Posts, 0) >= 100}
 		if l.flying.Load() >= int64(l.Most) {
 			r.reason = "not sent: too many are under way"
 			l.keep(r)
