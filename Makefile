@@ -6,13 +6,15 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 30s
 BENCH     ?= .
 PKGS      ?= ./...
+ROW       ?=
+HOURS     ?= 1
 
 GO        ?= go
 TOOLS     := $(CURDIR)/.ci/tools/bin
 TOOLBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := all
-.PHONY: all build vet lint fmt test race fuzz bench e2e cover tidy-check compose-check tools vuln clean help
+.PHONY: all build vet lint fmt test race fuzz bench e2e faults soak cover tidy-check compose-check tools vuln clean help
 
 all: build vet lint race ## build, vet, lint, test with the race detector (the default)
 
@@ -43,6 +45,12 @@ bench: ## benchmarks with allocations; BENCH picks some by name
 
 e2e: ## the built binaries against real etcd, nginx and Zipkin, as far as they are installed
 	$(GO) test -tags $(TAGS) -count=1 ./test/...
+
+faults: ## the whole fault matrix, one JSON line a row; ROW=F08 picks one; wants root, etcd and nginx; about an hour
+	GOMS_FAULTS=full $(GO) test -tags $(TAGS) -count=1 -v -timeout 3h -run '^Test$(ROW)' ./test/faults
+
+soak: ## faults drawn at random for HOURS (1) on a system that lives on
+	GOMS_SOAK_HOURS=$(HOURS) $(GO) test -tags $(TAGS) -count=1 -v -timeout 0 -run '^TestF51' ./test/faults
 
 cover: ## statement coverage of pkg/ by all tests, into bin/cover.html
 	mkdir -p bin

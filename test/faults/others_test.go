@@ -543,6 +543,9 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // TestF48Names registers nodes by a name that leads nowhere, by one of two families, and by an IPv6 address.
 func TestF48Names(t *testing.T) {
+	if !apart(t) { // no name server answers
+		return
+	}
 	r := begin(t)
 	s := open(r, props{})
 	c := s.client()

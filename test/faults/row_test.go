@@ -3,6 +3,7 @@
 package faults_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -124,11 +125,13 @@ func (r *row) print(took time.Duration) {
 	}
 	var b strings.Builder
 	field := func(key string, value any) {
-		text, err := json.Marshal(value)
-		if err != nil {
-			text = []byte(`"BUG"`)
+		var text bytes.Buffer
+		e := json.NewEncoder(&text)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(value); err != nil {
+			panic("BUG: " + err.Error())
 		}
-		fmt.Fprintf(&b, ",%q:%s", key, text)
+		fmt.Fprintf(&b, ",%q:%s", key, bytes.TrimSpace(text.Bytes()))
 	}
 	for _, key := range r.keys {
 		field(key, r.values[key])

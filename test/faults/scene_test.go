@@ -348,7 +348,7 @@ func (g *gateway) size(service string) (int, error) {
 	return len(nodes), err
 }
 
-// crowd registers nodes that are not there, from one number up to another, as many in a transaction as etcd takes.
+// crowd registers nodes that are not there (on loopback, should anybody ask), from one number up to another, as many in a transaction as etcd takes.
 func (s *scene) crowd(c *clientv3.Client, from, to int) {
 	s.t.Helper()
 	s.inBatches(c, from, to, func(key string) clientv3.Op { return clientv3.OpPut(key, "0") })
@@ -366,7 +366,7 @@ func (s *scene) inBatches(c *clientv3.Client, from, to int, op func(key string) 
 	defer cancel()
 	var ops []clientv3.Op
 	for n := from; n < to; n++ {
-		ip := fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255)
+		ip := fmt.Sprintf("127.%d.%d.%d", 1+n>>16&127, n>>8&255, n&255)
 		ops = append(ops, op(fmt.Sprintf("goms_crowd_%s:9180_%s:9080", ip, ip)))
 		if len(ops) == 128 || n == to-1 {
 			if _, err := c.Txn(ctx).Then(ops...).Commit(); err != nil {
