@@ -100,9 +100,8 @@ func (c *counter) behave(w http.ResponseWriter, r *http.Request) {
 }
 
 // broken is a handler with a bug.
-func broken(http.ResponseWriter, *http.Request) {
-	var nothing map[string]int
-	nothing["a"] = 1
+func broken(_ http.ResponseWriter, r *http.Request) {
+	panic("a bug in the handler of " + r.URL.Path)
 }
 
 // sip reads a body at 16 KiB a second, until the client has gone.

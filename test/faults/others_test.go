@@ -254,7 +254,7 @@ func TestF23Garbage(t *testing.T) {
 	base.settled(r, 10*time.Second, 60)
 }
 
-// TestF25StaleConnections has a node close idle connections after 100 ms, which is when requests come.
+// TestF25StaleConnections has nodes close idle connections after 100 ms, as they say in their entry, which is when requests come.
 func TestF25StaleConnections(t *testing.T) {
 	r := begin(t)
 	s := open(r, props{gateways: 1, bare: true, nodes: -1})
@@ -275,7 +275,7 @@ func TestF25StaleConnections(t *testing.T) {
 		go server.Serve(ln)
 		addrs = append(addrs, ln.Addr().String())
 	}
-	s.join("count", addrs...)
+	s.joinAs("count", `{"idle":100}`, addrs...)
 	l := s.load()
 	for n, goal := 0, times(100_000, 5000); n < goal; n, _ = l.Sent() {
 		wait(t, 100*time.Millisecond)

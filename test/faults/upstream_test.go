@@ -115,12 +115,18 @@ func request(r *bufio.Reader) (id string, req *http.Request, err error) {
 	return req.URL.Query().Get("id"), req, err
 }
 
-// join registers an address as a node of a service and waits until the gateways know it.
+// join registers addresses as nodes of a service and waits until the gateways know them.
 func (s *scene) join(service string, addrs ...string) {
+	s.t.Helper()
+	s.joinAs(service, "0", addrs...)
+}
+
+// joinAs is join for nodes that say something of themselves.
+func (s *scene) joinAs(service, value string, addrs ...string) {
 	s.t.Helper()
 	c := s.client()
 	for i, addr := range addrs {
-		s.put(c, fmt.Sprintf("goms_%s_127.0.0.1:%d_%s", service, i+1, addr), "0")
+		s.put(c, fmt.Sprintf("goms_%s_127.0.0.1:%d_%s", service, i+1, addr), value)
 	}
 	process.Eventually(s.t, 20*time.Second, "the gateways know "+strings.Join(addrs, " "), func() error {
 		for _, g := range s.gateways {

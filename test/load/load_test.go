@@ -37,7 +37,7 @@ func TestAccount(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, id)
 		case strings.HasSuffix(id, "55"):
-			http.Error(w, `{"reason":"no_node"}`, 503)
+			http.Error(w, `{"reason":"no_node"}`, http.StatusServiceUnavailable)
 		default:
 			fmt.Fprint(w, id)
 		}
