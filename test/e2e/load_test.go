@@ -1,18 +1,13 @@
 package e2e_test
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	generator "github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -20,29 +15,22 @@ import (
 type load struct {
 	addr string
 	path string // a route of the counting node's /hit
-	rate int    // requests a second, at most 400
+	rate int    // requests a second
 
-	mu   sync.Mutex // guards what follows
-	sent int
-	lost []string // method, id and what happened
+	stream *generator.Load
+	result *generator.Result // when it has ended
 }
 
-// during runs the load until the function returns, then checks that every answer was right and counts at the nodes.
+// during runs the load until the function returns.
 func (l *load) during(t testing.TB, work func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ids := make(chan int)
-	var all sync.WaitGroup
-	all.Go(func() { l.feed(ctx, ids) })
-	for range 16 {
-		all.Go(func() { l.worker(ids) })
-	}
+	l.stream = &generator.Load{Addrs: []string{l.addr}, Path: l.path, Rate: l.rate}
+	l.stream.Start()
 	defer func() {
-		cancel()
-		all.Wait()
-		t.Logf("load: %d requests, %d lost", l.sent, len(l.lost))
+		l.result = l.stream.Stop()
+		t.Logf("load: %d requests, %d lost", l.result.Requests, l.result.Lost)
 	}()
-	l.reach(t, 50)
+	l.more(t, 50)
 	work()
 	l.more(t, 100)
 }
@@ -50,107 +38,14 @@ func (l *load) during(t testing.TB, work func()) {
 // more waits until n further requests were answered or lost.
 func (l *load) more(t testing.TB, n int) {
 	t.Helper()
-	l.mu.Lock()
-	goal := l.sent + n
-	l.mu.Unlock()
-	l.reach(t, goal)
-}
-
-func (l *load) reach(t testing.TB, goal int) {
-	t.Helper()
+	sent, _ := l.stream.Sent()
+	goal := sent + n
 	process.Eventually(t, 30*time.Second, "the load goes on", func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.sent < goal {
-			return fmt.Errorf("%d requests, want %d", l.sent, goal)
+		if sent, _ := l.stream.Sent(); sent < goal {
+			return fmt.Errorf("%d requests, want %d", sent, goal)
 		}
 		return nil
 	})
-}
-
-func (l *load) feed(ctx context.Context, ids chan<- int) {
-	defer close(ids)
-	tick := time.NewTicker(time.Second / time.Duration(min(l.rate, 400)))
-	defer tick.Stop()
-	for id := 0; ; id++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case ids <- id:
-		}
-	}
-}
-
-// worker sends requests over one connection, which it opens anew when the other side has closed it or it has failed.
-func (l *load) worker(ids <-chan int) {
-	var c *keptConn
-	defer func() { c.close() }()
-	for n := range ids {
-		method, id := "GET", fmt.Sprintf("g%06d", n)
-		if n%2 == 1 {
-			method, id = "POST", fmt.Sprintf("p%06d", n)
-		}
-		keep, err := c.request(l.addr, method, l.path, id, &c)
-		if err != nil || !keep {
-			c.close()
-			c = nil
-		}
-		l.mu.Lock()
-		l.sent++
-		if err != nil {
-			l.lost = append(l.lost, fmt.Sprintf("%s %s: %v", method, id, err))
-		}
-		l.mu.Unlock()
-	}
-}
-
-// keptConn is a connection kept between requests. A nil one is no connection.
-type keptConn struct {
-	conn net.Conn
-	r    *bufio.Reader
-}
-
-func (c *keptConn) close() {
-	if c != nil {
-		c.conn.Close()
-	}
-}
-
-// request sends one request, on a new connection (left in opened) when c is nil, and wants the id back.
-func (c *keptConn) request(addr, method, path, id string, opened **keptConn) (keep bool, err error) {
-	if c == nil {
-		conn, err := net.DialTimeout("tcp", addr, 2*time.Second)
-		if err != nil {
-			return false, err
-		}
-		c = &keptConn{conn, bufio.NewReader(conn)}
-		*opened = c
-	}
-	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
-	body := "\r\n"
-	if method == "POST" {
-		body = "Content-Length: 4\r\n\r\nbody"
-	}
-	if _, err := fmt.Fprintf(c.conn, "%s %s?id=%s HTTP/1.1\r\nHost: load.test\r\n%s", method, path, id, body); err != nil {
-		return false, err
-	}
-	resp, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		return false, err
-	}
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return false, err
-	}
-	if resp.StatusCode != 200 || string(got) != id {
-		return !resp.Close, fmt.Errorf("answer %d %q", resp.StatusCode, got)
-	}
-	return !resp.Close, nil
 }
 
 // counted reads what nodes have counted: how often each id arrived.
@@ -190,20 +85,15 @@ type losses struct {
 // verdict checks what the load has cost.
 func (l *load) verdict(t testing.TB, most losses, nodes ...*node) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lost := map[string]int{}
-	for _, what := range l.lost {
-		method, _, _ := strings.Cut(what, " ")
-		lost[method]++
-	}
-	if lost["GET"] > most.GET || lost["POST"] > most.POST {
-		t.Errorf("lost %d GET and %d POST of %d requests, want at most %d and %d:\n%s",
-			lost["GET"], lost["POST"], l.sent, most.GET, most.POST, process.Tail(strings.Join(l.lost, "\n"), 10))
+	r := l.result
+	if r.LostGET > most.GET || r.LostPOST > most.POST {
+		t.Errorf("lost %d GET and %d POST of %d requests, want at most %d and %d:\n%s", r.LostGET, r.LostPOST, r.Requests, most.GET, most.POST, r.LostBy(10))
 	}
 	seen := counted(t, nodes...)
-	if len(seen)+len(l.lost) < l.sent {
-		t.Errorf("the nodes counted %d ids of %d requests: the count is wrong", len(seen), l.sent)
+	for _, id := range r.Answered() {
+		if seen[id] == 0 {
+			t.Errorf("%s was answered, and no node has counted it", id)
+		}
 	}
 	twice := map[string]int{}
 	for id, times := range seen {
