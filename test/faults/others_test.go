@@ -501,7 +501,7 @@ func TestF45DiskFull(t *testing.T) {
 		return
 	}
 	r := begin(t)
-	s := open(r, props{bare: true})
+	s := open(r, props{})
 	g := s.gateways[1]
 	g.Stop(60 * time.Second)
 	disk := t.TempDir()
