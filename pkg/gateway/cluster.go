@@ -158,7 +158,7 @@ func verbose(query string) bool {
 		return false
 	}
 	q, err := url.ParseQuery(query[1:])
-	return err == nil && q.Get("verbose") == "1"
+	return err == nil && q.Has("verbose") && (q.Get("verbose") == "" || q.Get("verbose") == "1")
 }
 
 // livezEndpoint answers as long as the process does.

@@ -79,7 +79,12 @@ func TestF10OldBackup(t *testing.T) {
 	s.etcd.Ready()
 	returned := time.Now()
 	registeredAfter := s.registered(s.client())
-	want := map[string]bool{young.id(): true}
+	last := s.addNode("count") // whoever knows it follows the etcd that has come back
+	for _, g := range s.gateways {
+		g.Line(30*time.Second, regexp.QuoteMeta(last.id())+`\] join$`)
+	}
+	followed := time.Since(returned)
+	want := map[string]bool{young.id(): true, last.id(): true}
 	for _, n := range s.nodes[:3] {
 		want[n.id()] = true
 	}
@@ -104,7 +109,9 @@ func TestF10OldBackup(t *testing.T) {
 	wait(t, 2*time.Second)
 	r.account(l.Stop(), losses{}, s.witnesses()...)
 	r.set("registered_ms", registeredAfter)
+	r.set("followed_ms", followed)
 	r.set("agreed_ms", agreed)
+	r.must(followed <= 20*time.Second, "the etcd that came back was followed after %v", followed)
 }
 
 // TestF11ColdStart starts a gateway while etcd is away: it serves from what it knew, says that this is old, and without anything known
@@ -222,11 +229,9 @@ func TestF14GatewayCutOff(t *testing.T) {
 
 // openApart is open where gateways reach etcd by 127.0.0.11 and nodes by 127.0.0.12, so that each way can be cut on its own.
 func openApart(r *row, p props) *scene {
-	port := process.FreePort(r)
-	p.etcd = process.StartEtcd(r, process.PinnedEtcd(r), 1, "--listen-client-urls", fmt.Sprintf("http://0.0.0.0:%d", port))
-	p.etcd.Addrs = []string{fmt.Sprintf("127.0.0.1:%d", port)}
-	p.registry = []string{fmt.Sprintf("127.0.0.11:%d", port)}
-	p.nodeRegistry = []string{fmt.Sprintf("127.0.0.12:%d", port)}
+	p.etcd = process.StartEtcdOn(r, "0.0.0.0", process.PinnedEtcd(r), 1)
+	_, port, _ := strings.Cut(p.etcd.Addrs[0], ":")
+	p.registry, p.nodeRegistry = []string{"127.0.0.11:" + port}, []string{"127.0.0.12:" + port}
 	return open(r, p)
 }
 

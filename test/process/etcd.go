@@ -43,6 +43,12 @@ func PinnedPath(name string) string {
 // StartEtcd starts n members of the etcd at path, with flags added to those of each, and waits until they answer.
 func StartEtcd(t testing.TB, path string, n int, flags ...string) *Etcd {
 	t.Helper()
+	return StartEtcdOn(t, "127.0.0.1", path, n, flags...)
+}
+
+// StartEtcdOn is StartEtcd for members that listen on another address than 127.0.0.1, 0.0.0.0 in a network of the test's own.
+func StartEtcdOn(t testing.TB, host, path string, n int, flags ...string) *Etcd {
+	t.Helper()
 	out, _ := exec.Command(path, "--version").Output() // it is only told
 	version, _, _ := strings.Cut(string(out), "\n")
 	t.Logf("etcd: %s", version)
@@ -59,7 +65,7 @@ func StartEtcd(t testing.TB, path string, n int, flags ...string) *Etcd {
 			Name: fmt.Sprintf("etcd m%d", i), Path: path, Dir: dir,
 			Args: append([]string{
 				"--name", fmt.Sprintf("m%d", i), "--data-dir", filepath.Join(dir, "data"), "--log-level", "error", "--logger", "zap",
-				"--listen-client-urls", addr, "--advertise-client-urls", addr,
+				"--listen-client-urls", strings.Replace(addr, "127.0.0.1", host, 1), "--advertise-client-urls", addr,
 				"--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
 				"--initial-cluster", strings.Join(cluster, ","), "--initial-cluster-state", "new",
 			}, flags...),
