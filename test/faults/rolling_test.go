@@ -5,6 +5,7 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func TestRollEverything(t *testing.T) {
 func (s *scene) rollEtcd() {
 	s.t.Helper()
 	for i := range s.etcd.Members {
-		s.etcd.Members[i].Stop(30 * time.Second)
+		s.etcd.Members[i].Signal(syscall.SIGTERM)
+		s.etcd.Members[i].Exited(30 * time.Second)
 		s.etcd.Restart(i)
 		c := process.EtcdClient(s.t, s.etcd.Addrs[i])
 		process.Eventually(s.t, 30*time.Second, s.etcd.Members[i].Name+" follows", func() error {

@@ -74,8 +74,13 @@ func (v *view) install(revision int64, kvs []*mvccpb.KeyValue) {
 		v.set(kv)
 	}
 	for key := range v.entries {
-		if _, ok := present[key]; !ok {
-			v.drop(key)
+		if _, ok := present[key]; ok {
+			continue
+		}
+		v.drop(key)
+		if e, held := v.entries[key]; held { // what comes is newer, though the revisions of an emptied store begin anew
+			e.mod = revision
+			v.entries[key] = e
 		}
 	}
 	v.newest, v.listed = revision, true
