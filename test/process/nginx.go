@@ -28,9 +28,15 @@ func NeedNginx(t testing.TB) string {
 // machine is replaced: the addresses of the gateways, the port, and the places of files.
 func StartNginx(t testing.TB, gateways ...string) (*Process, string) {
 	t.Helper()
-	path := NeedNginx(t)
-	conf, port := shippedNginx(t, gateways)
-	dir := t.TempDir()
+	NeedNginx(t)
+	conf, port := ShippedNginx(t, gateways...)
+	return RunNginx(t, conf, port)
+}
+
+// RunNginx runs nginx with a configuration that has it listen on the port of 127.0.0.1, and returns its address.
+func RunNginx(t testing.TB, conf string, port int) (*Process, string) {
+	t.Helper()
+	path, dir := NeedNginx(t), t.TempDir()
 	for _, sub := range []string{"logs", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
@@ -62,7 +68,8 @@ func StartNginx(t testing.TB, gateways ...string) (*Process, string) {
 	return p, addr
 }
 
-func shippedNginx(t testing.TB, gateways []string) (conf string, port int) {
+// ShippedNginx returns deploy/nginx.conf for this machine, and the port that it has nginx listen on.
+func ShippedNginx(t testing.TB, gateways ...string) (conf string, port int) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(RepoRoot(), "deploy/nginx.conf"))
 	if err != nil {
