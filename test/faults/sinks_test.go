@@ -19,6 +19,10 @@ import (
 // TestF42ZipkinBroken has spans go where nobody is, where nobody answers, where all is refused and where no name leads. Traffic does not
 // notice, memory is bounded, and what is dropped is counted.
 func TestF42ZipkinBroken(t *testing.T) {
+	root := os.Geteuid() == 0
+	if root && !apart(t) { // where no name server answers
+		return
+	}
 	r := begin(t)
 	silent := peerOf(t, nil)
 	failing := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", 500) }))
@@ -29,13 +33,18 @@ func TestF42ZipkinBroken(t *testing.T) {
 	ln.Close()
 	etcd := process.StartEtcd(r, process.PinnedEtcd(r), 1)
 	var base time.Duration
-	for _, c := range []struct{ name, zipkin string }{
+	cases := []struct{ name, zipkin string }{
 		{"none", ""},
 		{"down", "http://" + ln.Addr().String() + "/api/v2/spans"},
 		{"silent", "http://" + silent.addr + "/api/v2/spans"},
 		{"failing", "http://" + failing + "/api/v2/spans"},
 		{"no_name", "http://zipkin.invalid:9411/api/v2/spans"},
-	} {
+	}
+	if !root {
+		cases = cases[:len(cases)-1]
+		r.set("no_name", "only root may cut a network off from its name servers")
+	}
+	for _, c := range cases {
 		config := ""
 		if c.zipkin != "" {
 			config = "zipkinAddr: " + c.zipkin + "\n"
@@ -75,7 +84,6 @@ func TestF42ZipkinBroken(t *testing.T) {
 			n.Kill()
 		}
 		g.Kill()
-		wait(t, 0)
 		s.forget()
 	}
 }

@@ -88,7 +88,6 @@ func apart(t *testing.T) bool {
 	}
 	r := begin(t)
 	process.Need(r, "ip (Debian package iproute2)", "ip", "/usr/sbin/ip")
-	process.Need(r, "nft (Debian package nftables)", "nft", "/usr/sbin/nft")
 	if os.Geteuid() != 0 {
 		process.Lacking(r, "only root may make network namespaces")
 	}
@@ -111,7 +110,7 @@ func apart(t *testing.T) bool {
 // nft gives rules to the packet filter of this namespace.
 func nft(t testing.TB, rules string) {
 	t.Helper()
-	cmd := exec.Command("nft", "-f", "-")
+	cmd := exec.Command(process.Need(t, "nft (Debian package nftables)", "nft", "/usr/sbin/nft"), "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("nft: %v\n%s\n%s", err, out, rules)
