@@ -210,8 +210,8 @@ func TestF28SlowClients(t *testing.T) {
 	})
 	came := time.Since(began)
 	process.Eventually(r, 60*time.Second, "the slow clients are gone", func() error {
-		n := g.Files() - base.files
-		if most = max(most, n); n > 300 {
+		n := g.Files() - base.files - l.Connections()
+		if most = max(most, n); n > 200 { // idle connections to nodes are closed after two seconds
 			return fmt.Errorf("%d files are open above the base", n)
 		}
 		return nil

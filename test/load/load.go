@@ -41,6 +41,7 @@ type Load struct {
 	pool    pool
 	turn    atomic.Int64
 	flying  atomic.Int64
+	open    atomic.Int64 // connections
 	mu      sync.Mutex // guards records
 	records []record
 }
@@ -91,6 +92,9 @@ func (l *Load) Sent() (all, lost int) {
 	}
 	return len(l.records), lost
 }
+
+// Connections returns how many connections are open.
+func (l *Load) Connections() int { return int(l.open.Load()) }
 
 // Elapsed returns the time since Start.
 func (l *Load) Elapsed() time.Duration { return time.Since(l.began) }
@@ -166,16 +170,22 @@ func (l *Load) request(r *record) error {
 			}
 			conn = tls.Client(conn, config)
 		}
-		c = &kept{conn: conn, r: bufio.NewReaderSize(conn, 4<<10)}
+		c = &kept{conn: conn, r: bufio.NewReaderSize(conn, 4<<10), open: &l.open}
+		l.open.Add(1)
 	}
 	c.conn.SetDeadline(deadline)
 	keep, err := c.exchange(l, r)
 	if keep {
 		l.pool.give(c)
 	} else {
-		c.conn.Close()
+		c.close()
 	}
 	return err
+}
+
+func (c *kept) close() {
+	c.open.Add(-1)
+	c.conn.Close()
 }
 
 func (c *kept) exchange(l *Load, r *record) (keep bool, err error) {
@@ -247,11 +257,12 @@ func reasonOf(err error) string {
 type kept struct {
 	conn net.Conn
 	r    *bufio.Reader
+	open *atomic.Int64 // of the load
 }
 
-// open reports whether the other side has neither closed the connection nor sent what nobody asked for. Nothing is sent yet: to take
+// idle reports whether the other side has neither closed the connection nor sent what nobody asked for. Nothing is sent yet: to take
 // another connection repeats no request.
-func (c *kept) open() bool {
+func (c *kept) idle() bool {
 	conn := c.conn
 	if over, ok := conn.(*tls.Conn); ok {
 		conn = over.NetConn()
@@ -264,14 +275,14 @@ func (c *kept) open() bool {
 	if err != nil {
 		return false
 	}
-	idle := false
+	quiet := false
 	err = raw.Read(func(fd uintptr) bool {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		idle = errors.Is(err, syscall.EAGAIN)
+		quiet = errors.Is(err, syscall.EAGAIN)
 		return true
 	})
-	return err == nil && idle
+	return err == nil && quiet
 }
 
 // pool holds idle connections, the last used first.
@@ -290,10 +301,10 @@ func (p *pool) take() *kept {
 		c := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.mu.Unlock()
-		if c.conn.SetDeadline(time.Time{}); c.open() {
+		if c.conn.SetDeadline(time.Time{}); c.idle() {
 			return c
 		}
-		c.conn.Close()
+		c.close()
 	}
 }
 
@@ -307,7 +318,7 @@ func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
-		c.conn.Close()
+		c.close()
 	}
 	p.idle = nil
 }
