@@ -96,10 +96,7 @@ func TestF45DiskFull(t *testing.T) {
 	s := open(r, props{})
 	g := s.gateways[1]
 	g.Stop(60 * time.Second)
-	disk := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=128k", "none", disk).CombinedOutput(); err != nil {
-		process.Lacking(r, "no file system can be mounted: %v %s", err, out)
-	}
+	disk := smallDisk(r, "128k")
 	g.launch.Dir = disk
 	g.again()
 	g.ready()

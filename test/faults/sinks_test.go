@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -131,10 +130,7 @@ func TestF43LogBlocked(t *testing.T) {
 	blocked.again()
 	blocked.ready()
 	blocked.sees("count", 3)
-	disk := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k", "none", disk).CombinedOutput(); err != nil {
-		process.Lacking(r, "no file system can be mounted: %v %s", err, out)
-	}
+	disk := smallDisk(r, "256k")
 	full := *first
 	full.http, full.rpc, full.admin = process.FreePort(t), process.FreePort(t), process.FreePort(t)
 	full.launch.Path = "/bin/sh"

@@ -107,6 +107,21 @@ func apart(t *testing.T) bool {
 	return false
 }
 
+// smallDisk mounts a file system of a size that is soon full, in a process of its own (apart), and returns where it is.
+func smallDisk(t testing.TB, size string) string {
+	t.Helper()
+	disk := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "none", disk).CombinedOutput(); err != nil {
+		process.Lacking(t, "no file system can be mounted: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", disk).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	return disk
+}
+
 // nft gives rules to the packet filter of this namespace.
 func nft(t testing.TB, rules string) {
 	t.Helper()

@@ -42,7 +42,7 @@ type Load struct {
 	turn    atomic.Int64
 	flying  atomic.Int64
 	open    atomic.Int64 // connections
-	mu      sync.Mutex // guards records
+	mu      sync.Mutex   // guards records
 	records []record
 }
 
