@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // TestWebSocketAbuse holds one connection of HTTP/2 to its bound with as many WebSockets as it may have: silent ones, and
@@ -40,7 +42,7 @@ func webSockets(t *testing.T, g *gateway, open *atomic.Int64, kind string) {
 		a.frame(frameHeaders, flagEndHeaders, 2*i+1, b)
 	}
 	a.send()
-	eventually(t, 10*time.Second, "all are open", func() error {
+	process.Eventually(t, 10*time.Second, "all are open", func() error {
 		if n := open.Load(); n != streams {
 			return fmt.Errorf("%d are", n)
 		}
@@ -60,7 +62,7 @@ func webSockets(t *testing.T, g *gateway, open *atomic.Int64, kind string) {
 		t.Errorf("the gateway ended the connection: %+v", e)
 	}
 	a.conn.Close()
-	eventually(t, 10*time.Second, "all are closed", func() error {
+	process.Eventually(t, 10*time.Second, "all are closed", func() error {
 		if n := open.Load(); n != 0 {
 			return fmt.Errorf("%d are open at the node", n)
 		}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // forwardedFor is the X-Forwarded-For that a counting node got.
@@ -26,7 +28,7 @@ func forwardedFor(t testing.TB, body string) string {
 // TestNginxOverUnixSocket has nginx, with the configuration that we ship, reach the gateway over a Unix socket: the client's
 // address, large bodies both ways and WebSockets pass, and the socket goes with the gateway.
 func TestNginxOverUnixSocket(t *testing.T) {
-	need(t, "nginx", "nginx", "/usr/sbin/nginx")
+	process.NeedNginx(t)
 	dir, err := os.MkdirTemp("", "goms") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
@@ -35,17 +37,17 @@ func TestNginxOverUnixSocket(t *testing.T) {
 	socket := filepath.Join(dir, "gateway.sock")
 	s := newSystem(t, setup{config: "gateway:\n  trustedProxies: [127.0.0.1/32]\n  listeners: [{addr: 'unix:" + socket + "'}]\n"})
 	g := s.gateway()
-	g.line(20*time.Second, `\[gateway\] Http Listen on unix:`+socket+`$`)
+	g.Line(20*time.Second, `\[gateway\] Http Listen on unix:`+socket+`$`)
 	s.countNode("count")
 	s.countNode("big")
 	g.sees("count", 1)
 	g.sees("big", 1)
-	conf, port := shippedNginx(t, []*gateway{g})
+	conf, port := process.ShippedNginx(t, g.addr())
 	conf = strings.Replace(conf, g.addr(), "unix:"+socket, 1)
 	if !strings.Contains(conf, "unix:"+socket) {
 		t.Fatal("nginx's configuration does not name the socket")
 	}
-	addr := runNginx(t, conf, port)
+	_, addr := process.RunNginx(t, conf, port)
 
 	a := do(t, "GET", "http://"+addr+"/api/count/head", "", http.Header{"X-Forwarded-For": {"6.6.6.6"}})
 	if got := forwardedFor(t, a.body); a.status != 200 || got != "127.0.0.1, 127.0.0.1" {
@@ -63,10 +65,10 @@ func TestNginxOverUnixSocket(t *testing.T) {
 	defer cancel()
 	echo(ctx, t, "ws://"+addr+"/api/count/ws")
 
-	g.kill()
+	g.Kill()
 	s.embedded = true // its etcd was in it
 	s.again(g)        // the socket that it left is no obstacle
-	g.stop(20 * time.Second)
+	g.Stop(20 * time.Second)
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
@@ -74,24 +76,24 @@ func TestNginxOverUnixSocket(t *testing.T) {
 
 // TestProxyProtocolByCurl has curl send the header of a load balancer.
 func TestProxyProtocolByCurl(t *testing.T) {
-	curl := need(t, "curl", "curl")
-	port := freePort(t)
+	curl := process.Need(t, "curl", "curl")
+	port := process.FreePort(t)
 	s := newSystem(t, setup{config: fmt.Sprintf("gateway:\n  listeners: [{addr: '127.0.0.1:%d', proxyProtocol: [127.0.0.0/8]}]\n", port)})
 	g := s.gateway()
 	s.countNode("count")
 	g.sees("count", 1)
 	url := fmt.Sprintf("http://127.0.0.1:%d/api/count/head", port)
-	out, stderr, code := command(t, 10*time.Second, launch{path: curl, args: []string{"-sS", "--max-time", "5", "--haproxy-protocol", url}})
+	out, stderr, code := process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", "--haproxy-protocol", url}})
 	if code != 0 {
 		t.Fatalf("curl --haproxy-protocol: exit code %d\n%s", code, stderr)
 	}
 	if got := forwardedFor(t, out); got != "127.0.0.1" {
 		t.Errorf("X-Forwarded-For = %q, want 127.0.0.1", got)
 	}
-	if _, stderr, code := command(t, 10*time.Second, launch{path: curl, args: []string{"-sS", "--max-time", "5", url}}); code != 52 && code != 56 {
+	if _, stderr, code := process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", url}}); code != 52 && code != 56 {
 		t.Errorf("curl without the header: exit code %d, want 52 or 56 (no answer)\n%s", code, stderr)
 	}
-	out, stderr, code = command(t, 10*time.Second, launch{path: curl, args: []string{"-sS", "--max-time", "5", "-o", os.DevNull, "-w", "%{http_code}", "--haproxy-protocol", g.url("/api/count/head")}})
+	out, stderr, code = process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", "-o", os.DevNull, "-w", "%{http_code}", "--haproxy-protocol", g.url("/api/count/head")}})
 	if code != 0 || out != "400" {
 		t.Errorf("a header on a port that takes none: exit code %d, %q, want 400\n%s", code, out, stderr)
 	}

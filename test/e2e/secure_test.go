@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/process"
 )
 
 // nodeCertificate writes a certificate for nodes on this host, which is its own authority, and returns its files.
@@ -40,8 +42,8 @@ func nodeCertificate(t testing.TB) (certFile, keyFile string) {
 	}
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
-	writeFile(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	writeFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
+	process.WriteFile(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	process.WriteFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
 	return certFile, keyFile
 }
 
@@ -59,7 +61,7 @@ func TestNodesWithTLS(t *testing.T) {
 	s.orderNode()
 	gw.sees("user", 1)
 	gw.sees("order", 1)
-	eventually(t, 10*time.Second, "order reaches user over TLS", func() error {
+	process.Eventually(t, 10*time.Second, "order reaches user over TLS", func() error {
 		a, err := fetch("POST", gw.url("/api/order/submit?a=1"), `{"item":7}`, http.Header{"Content-Type": {"application/json"}})
 		if err == nil && a.status != 200 {
 			err = errors.New(a.body)
@@ -80,8 +82,8 @@ func TestNodesWithTLS(t *testing.T) {
 		}
 		c.Close()
 	}
-	_, stderr, code := command(t, 20*time.Second, launch{
-		name: "healthcheck", path: bin(t, "cmd/service"), dir: s.dir, args: []string{"healthcheck", "-http_port", fmt.Sprint(user.http)},
+	_, stderr, code := process.Run(t, 20*time.Second, process.Launch{
+		Name: "healthcheck", Path: process.Build(t, "cmd/service"), Dir: s.dir, Args: []string{"healthcheck", "-http_port", fmt.Sprint(user.http)},
 	})
 	if code != 0 {
 		t.Errorf("healthcheck exits %d: %s", code, stderr)
@@ -89,7 +91,7 @@ func TestNodesWithTLS(t *testing.T) {
 
 	other, _ := nodeCertificate(t)
 	config := filepath.Join(s.dir, "other.yml")
-	writeFile(t, config, fmt.Sprintf("callServiceKey: %q\nservices: {user: {login: /login}}\nnodeTLS: {caFile: %s}\n", callKey, other))
+	process.WriteFile(t, config, fmt.Sprintf("callServiceKey: %q\nservices: {user: {login: /login}}\nnodeTLS: {caFile: %s}\n", process.CallKey, other))
 	lost := s.gateway("-config", config)
 	lost.sees("user", 1)
 	for range 5 {
@@ -97,5 +99,5 @@ func TestNodesWithTLS(t *testing.T) {
 			t.Errorf("with another authority %d %s, %v; want 502 connect_failed", a.status, a.body, err)
 		}
 	}
-	lost.line(5*time.Second, `cannot be reached over TLS.* err=.*127\.0\.0\.1.*certificate signed by unknown authority`)
+	lost.Line(5*time.Second, `cannot be reached over TLS.* err=.*127\.0\.0\.1.*certificate signed by unknown authority`)
 }
