@@ -17,7 +17,7 @@ import (
 
 // checkGRPC returns the check of nodes by the gRPC health protocol: one connection and one call with the
 // call-service key each time, so that a node's listener is checked too.
-func checkGRPC(keys *auth.CallKeys) func(ctx context.Context, addr, service string, secure *tls.Config) error {
+func checkGRPC(keys func() *auth.CallKeys) func(ctx context.Context, addr, service string, secure *tls.Config) error {
 	return func(ctx context.Context, addr, service string, secure *tls.Config) error {
 		creds := insecure.NewCredentials()
 		if secure != nil {
@@ -28,7 +28,7 @@ func checkGRPC(keys *auth.CallKeys) func(ctx context.Context, addr, service stri
 			return fmt.Errorf("check %s: %w", addr, err)
 		}
 		defer cc.Close() //nolint:errcheck // fails only when called twice
-		ctx = metadata.AppendToOutgoingContext(ctx, rpc.KeyMetadata, keys.Current())
+		ctx = metadata.AppendToOutgoingContext(ctx, rpc.KeyMetadata, keys().Current())
 		answer, err := healthpb.NewHealthClient(cc).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		if err != nil {
 			return fmt.Errorf("check %s: %w", addr, err)

@@ -32,7 +32,7 @@ func TestCheckGRPC(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		err := checkGRPC(keys)(ctx, ln.Addr().String(), service, nil)
+		err := checkGRPC(func() *auth.CallKeys { return keys })(ctx, ln.Addr().String(), service, nil)
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("check of %q = %v", service, err)

@@ -15,16 +15,21 @@ import (
 
 // run is main without the process around it: it carries out the command line and returns when it is
 // done, a gateway when ctx is.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	command := "serve"
+func run(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	return command(ctx, args, stdout, nil)
+}
+
+// command is run for a process that another can replace, if replace is not nil.
+func command(ctx context.Context, args []string, stdout io.Writer, replace func() (*upgrades, error)) error {
+	name := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		command, args = args[0], args[1:]
+		name, args = args[0], args[1:]
 	}
 	f := newFlags()
 	var err error
-	switch command {
+	switch name {
 	case "serve":
-		err = serve(ctx, f, args, stdout)
+		err = serve(ctx, f, args, stdout, replace)
 	case "check":
 		err = check(f, args, stdout)
 	case "config":
@@ -36,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "version":
 		fmt.Fprintln(stdout, "gateway", version)
 	default:
-		err = &config.UsageError{Err: fmt.Errorf("unknown command %q%s", command, suggestion(command))}
+		err = &config.UsageError{Err: fmt.Errorf("unknown command %q%s", name, suggestion(name))}
 	}
 	if errors.Is(err, pflag.ErrHelp) {
 		usage(stdout, f)

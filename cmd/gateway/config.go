@@ -122,7 +122,7 @@ func (g *Gateway) adminAddr(httpPort int) string {
 // flags is the command line.
 type flags struct {
 	set    *pflag.FlagSet
-	config string
+	config string // as given; load sets the default
 
 	httpPort, rpcPort, adminPort int
 	etcdAddr, advertiseHost      string
@@ -171,13 +171,12 @@ func load(f *flags, args []string) (*Config, error) {
 	if f.set.NArg() > 0 {
 		return nil, &config.UsageError{Err: fmt.Errorf("unexpected argument %q", f.set.Arg(0))}
 	}
-	path := f.config
-	if path == "" {
+	if f.config == "" {
 		if _, err := os.Stat(project.ConfigDir); err == nil {
-			path = project.ConfigDir
+			f.config = project.ConfigDir
 		}
 	}
 	c := defaultConfig()
-	err := config.Load(path, &c, config.Options{EnvPrefix: project.EnvPrefix, Apply: func() { f.apply(&c) }})
+	err := config.Load(f.config, &c, config.Options{EnvPrefix: project.EnvPrefix, Apply: func() { f.apply(&c) }})
 	return &c, err
 }

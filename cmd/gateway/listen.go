@@ -77,15 +77,15 @@ func (l *Listener) Validate() error {
 }
 
 // listen opens it.
-func (l Listener) listen() (net.Listener, error) {
+func (l Listener) listen(u *upgrades) (net.Listener, error) {
 	if path, ok := l.socket(); ok {
 		mode, err := l.mode()
 		if err != nil {
 			return nil, err
 		}
-		return listenUnix(path, mode)
+		return u.listenUnix(path, mode)
 	}
-	ln, err := net.Listen("tcp", l.Addr)
+	ln, err := u.listen("tcp", l.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w (choose another address with gateway.listeners)", l.Addr, err)
 	}
@@ -144,11 +144,11 @@ type front struct {
 // listen opens all ports and sockets.
 func (p *process) listen() (err error) {
 	g := &p.config.Gateway
-	if p.http, err = listen(g.ListenHost, g.HTTPPort, "HTTP", "-http_port"); err != nil {
+	if p.http, err = p.open(g.ListenHost, g.HTTPPort, "HTTP", "-http_port"); err != nil {
 		return err
 	}
 	p.fronts = append(p.fronts, front{p.http, g.ProxyProtocol, false, g.H2C, "port: " + port(p.http)})
-	if p.rpc, err = listen(g.ListenHost, g.RPCPort, "RPC", "-rpc_port"); err != nil {
+	if p.rpc, err = p.open(g.ListenHost, g.RPCPort, "RPC", "-rpc_port"); err != nil {
 		return err
 	}
 	number, err := strconv.Atoi(port(p.http))
@@ -156,14 +156,14 @@ func (p *process) listen() (err error) {
 		return err
 	}
 	addr := g.adminAddr(number)
-	if p.admin, err = net.Listen("tcp", addr); err != nil {
+	if p.admin, err = p.upgrades.listen("tcp", addr); err != nil {
 		return fmt.Errorf("listen for operators on %s: %w (choose another port with -admin_port)", addr, err)
 	}
 	if err := p.listenTLS(); err != nil {
 		return err
 	}
 	for _, l := range g.Listeners {
-		ln, err := l.listen()
+		ln, err := l.listen(p.upgrades)
 		if err != nil {
 			return err
 		}
@@ -182,7 +182,7 @@ func (p *process) listenTLS() (err error) {
 	if !g.TLS.enabled() {
 		return nil
 	}
-	https, err := listen(g.ListenHost, g.TLS.Port, "HTTPS", "gateway.tls.port")
+	https, err := p.open(g.ListenHost, g.TLS.Port, "HTTPS", "gateway.tls.port")
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (p *process) listenTLS() (err error) {
 	if g.TLS.RedirectPort < 0 {
 		return nil
 	}
-	if p.plain, err = listen(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort"); err != nil {
+	if p.plain, err = p.open(g.ListenHost, g.TLS.RedirectPort, "the redirect to HTTPS", "gateway.tls.redirectPort"); err != nil {
 		return err
 	}
 	p.plain = proxied(p.plain, g.ProxyProtocol, g.HeadTimeout)
@@ -235,8 +235,8 @@ func (p *process) announce(f front) {
 	}
 }
 
-func listen(host string, port int, what, flag string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+func (p *process) open(host string, port int, what, flag string) (net.Listener, error) {
+	ln, err := p.upgrades.listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s on port %d: %w (choose another port with %s)", what, port, err, flag)
 	}

@@ -16,7 +16,9 @@
 // Ports: HTTP (8080) takes the clients' requests; gRPC (8180) wants the call-service key; the admin
 // port (HTTP port + 200, loopback only) serves /metrics, /debug/pprof/, /log-level and /cluster.
 //
-// Signals: SIGTERM and SIGINT drain and exit 0; a second one, half a second later or more, exits 1 at once. Exit codes: 0 done, 1 it
+// Signals: SIGHUP reads the configuration again, as a change of its files does: routes, call-service keys, the settings of the
+// data plane and the log level change without a restart; what is wrong stays out and is said in the log. SIGUSR2 starts the binary
+// that lies there now, hands over the sockets, drains and exits 0. SIGTERM and SIGINT drain and exit 0; a second one, half a second later or more, exits 1 at once. Exit codes: 0 done, 1 it
 // could not start or broke, 2 wrong command line, 3 invalid configuration.
 package main
 
@@ -33,7 +35,7 @@ var version = "devel"
 
 func main() {
 	ctx := project.UntilSignal(context.Background())
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := command(ctx, os.Args[1:], os.Stdout, newUpgrades)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

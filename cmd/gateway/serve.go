@@ -9,19 +9,22 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os/signal"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/goms-io/goms/pkg/auth"
 	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
-	"github.com/goms-io/goms/pkg/route"
 	"github.com/goms-io/goms/pkg/rpc"
 	"github.com/goms-io/goms/pkg/trace"
 )
@@ -30,17 +33,27 @@ import (
 const serviceName = "gateway"
 
 // serve runs a gateway until ctx is done, then drains it.
-func serve(ctx context.Context, f *flags, args []string, stdout io.Writer) error {
+func serve(ctx context.Context, f *flags, args []string, stdout io.Writer, replace func() (*upgrades, error)) error {
 	c, err := load(f, args)
 	if err != nil {
 		return err
 	}
+	var u *upgrades
+	if replace != nil {
+		if u, err = replace(); err != nil {
+			return err
+		}
+	}
+	r := &reloader{path: f.config, config: c, load: func() (*Config, error) { return load(newFlags(), args) }}
+	r.listen()
+	defer signal.Stop(r.asked)
 	out := console.NewQueue(stdout)
 	defer out.Close(time.Second)
-	p, err := prepare(ctx, c, out)
+	p, err := prepare(ctx, c, u, out)
 	if err != nil {
 		return err
 	}
+	r.p, p.reloader = p, r
 	return p.run(ctx)
 }
 
@@ -63,25 +76,28 @@ type process struct {
 	gateway   *gateway.Gateway
 	grpc      *grpc.Server
 	ops       *http.Server
-	redirect  *http.Server // nil without a redirect listener
+	redirect  *http.Server                  // nil without a redirect listener
+	keys      atomic.Pointer[auth.CallKeys] // as the configuration has them now
+	level     *slog.LevelVar                // of log
+	reloader  *reloader
+	upgrades  *upgrades // nil: it cannot be replaced
 }
 
 // prepare listens first, so that a port in use is found before anybody is told of this gateway, and
 // then makes the parts. It starts nothing but the embedded etcd.
-func prepare(ctx context.Context, c *Config, stdout io.Writer) (_ *process, err error) {
-	p := &process{config: c}
+func prepare(ctx context.Context, c *Config, u *upgrades, stdout io.Writer) (_ *process, err error) {
+	p := &process{config: c, upgrades: u, level: new(slog.LevelVar)}
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	level := new(slog.LevelVar)
 	l, err := c.Project.Level()
 	if err != nil {
 		return nil, err
 	}
-	level.Set(l)
-	if p.log, err = console.New(stdout, c.Project.LogFormat, serviceName, level); err != nil {
+	p.level.Set(l)
+	if p.log, err = console.New(stdout, c.Project.LogFormat, serviceName, p.level); err != nil {
 		return nil, err
 	}
 	if err := p.listen(); err != nil {
@@ -98,7 +114,7 @@ func prepare(ctx context.Context, c *Config, stdout io.Writer) (_ *process, err 
 		}
 	}
 	p.node = registry.NewNode(serviceName, net.JoinHostPort(host, port(p.rpc)), net.JoinHostPort(host, port(p.http)))
-	return p, p.assemble(addrs, level)
+	return p, p.assemble(addrs)
 }
 
 // server returns an HTTP server for what is not the gateway's traffic.
@@ -125,19 +141,17 @@ func (p *process) startEtcd(ctx context.Context) ([]string, error) {
 }
 
 // assemble makes the parts that hold no port.
-func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
+func (p *process) assemble(addrs []string) error {
 	c := p.config
-	keys, err := c.Project.Keys()
+	live, err := c.live()
 	if err != nil {
 		return err
 	}
-	if weak := keys.Weak(); weak != "" {
+	p.keys.Store(live.Keys)
+	if weak := live.Keys.Weak(); weak != "" {
 		p.log.Warn("the call-service key is weak", "err", weak)
 	}
-	routes, err := route.New(c.Gateway.Prefix, c.Services)
-	if err != nil {
-		return err
-	}
+	p.node.Routes = live.Routes.Digest()
 	if p.reporter, err = c.Project.Reporter(p.log); err != nil {
 		return err
 	}
@@ -163,8 +177,8 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	trust := p.believe()
 	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
 	p.gateway, err = gateway.New(gateway.Config{
-		Routes: routes, Keys: keys, Settings: c.Gateway.Settings, Discovery: p.members, Control: trust.Control, Self: p.node, Log: p.log, Level: level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,
-		CheckGRPC: checkGRPC(keys),
+		Routes: live.Routes, Keys: live.Keys, Settings: live.Settings, Discovery: p.members, Control: trust.Control, Self: p.node, Log: p.log, Level: p.level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,
+		CheckGRPC: checkGRPC(p.keys.Load),
 		Tracer:    trace.NewTracer(trace.Options{Service: serviceName, LocalAddr: local, SampleRate: c.Project.Zipkin.SampleRate, Reporter: p.reporter}),
 	})
 	if err != nil {
@@ -174,7 +188,7 @@ func (p *process) assemble(addrs []string, level *slog.LevelVar) error {
 	if err != nil {
 		return err
 	}
-	p.grpc = rpc.NewServer(keys, tracer, p.log)
+	p.grpc = rpc.NewServer(live.Keys, tracer, p.log)
 	p.ops = p.server(p.gateway.AdminHandler())
 	return nil
 }
@@ -189,6 +203,9 @@ func (p *process) run(ctx context.Context) error {
 	back.Go(func() error { return p.gateway.Run(background) })
 	back.Go(func() error { return ended(background, p.registry.Run(background)) })
 	back.Go(func() error { return ended(background, p.members.Watch(background, p.gateway.Apply)) })
+	if p.upgrades != nil {
+		back.Go(func() error { return p.upgrades.run(background, p.log, p.etcd != nil) })
+	}
 	if p.reporter != nil {
 		back.Go(func() error { return p.reporter.Run(background) })
 	}
@@ -214,9 +231,11 @@ func (p *process) run(ctx context.Context) error {
 	front.Go(func() error { return p.grpc.Serve(p.rpc) })
 	front.Go(func() error { return served(p.ops.Serve(p.admin)) })
 	front.Go(func() error {
-		select { // a part in the background failed: stop
+		select { // a part in the background failed, or another process serves: stop
 		case <-background.Done():
 			return context.Cause(background)
+		case <-p.upgrades.replaced():
+			return errReplaced
 		case <-stopping.Done():
 			return nil
 		}
@@ -224,16 +243,28 @@ func (p *process) run(ctx context.Context) error {
 	p.log.Info("Rpc Listen on port: " + port(p.rpc))
 	p.log.Info("Admin Listen on: " + p.admin.Addr().String())
 	published := make(chan struct{})
-	go func() {
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
 		defer close(published)
-		p.publish(stopping)
-	}()
+		p.publish(stopping, p.node)
+	})
+	publishing.Go(func() { p.reloader.run(stopping) })
+	front.Go(func() error {
+		p.awaitNodes(stopping)
+		p.await(stopping, published) // the process before leaves the key to this one
+		p.upgrades.ready(p.log)
+		return nil
+	})
 
 	<-stopping.Done()
-	<-published
+	publishing.Wait()
+	replaced := errors.Is(context.Cause(stopping), errReplaced)
 	p.log.Info("stopping")
-	stopErr := p.stop()
+	stopErr := p.stop(replaced)
 	err := front.Wait()
+	if errors.Is(err, errReplaced) {
+		err = nil
+	}
 	stopBackground()
 	if backErr := back.Wait(); err == nil {
 		err = backErr
@@ -276,42 +307,59 @@ func (p *process) watchEtcd(ctx context.Context) error {
 // to answer that it knows none.
 const firstNodes = 2 * time.Second
 
-func (p *process) awaitNodes(ctx context.Context) {
+func (p *process) awaitNodes(ctx context.Context) { p.await(ctx, p.gateway.Known()) }
+
+// await waits for done, but not for ever: etcd may be away.
+func (p *process) await(ctx context.Context, done <-chan struct{}) {
 	t := time.NewTimer(firstNodes)
 	defer t.Stop()
 	select {
-	case <-p.gateway.Known():
+	case <-done:
 	case <-t.C:
 	case <-ctx.Done():
 	}
 }
 
 // publish registers the gateway. When etcd is away it stays wanted and is made up for by Run.
-func (p *process) publish(ctx context.Context) {
-	if err := p.registry.Publish(ctx, p.node); err != nil && ctx.Err() == nil {
-		p.log.Error("publish gateway", "node", p.node.ID(), "err", err)
+func (p *process) publish(ctx context.Context, node registry.Node) {
+	if err := p.registry.Publish(ctx, node); err != nil && ctx.Err() == nil {
+		p.log.Error("publish gateway", "node", node.ID(), "err", err)
 	}
 }
 
-// stop stops what serves others. The error is that of requests that had to be cut off.
-func (p *process) stop() error {
-	p.gateway.Drain()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	if err := p.registry.Withdraw(ctx, p.node); err != nil {
-		p.log.Warn("the gateway's key stays in etcd until its lease ends", "err", err)
+// stop stops what serves others. The error is that of requests that had to be cut off. When the process was replaced, its
+// sockets and its key are another's by now: it lets go of them at once.
+func (p *process) stop(replaced bool) error {
+	if replaced {
+		p.gateway.CloseListeners()
+		p.stopServers()
 	}
-	cancel()
+	p.gateway.Drain()
+	if !replaced {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := p.registry.Withdraw(ctx, p.node); err != nil {
+			p.log.Warn("the gateway's key stays in etcd until its lease ends", "err", err)
+		}
+		cancel()
+	}
 	err := p.gateway.Shutdown(context.Background())
+	p.stopServers()
+	return err
+}
+
+// stopServers stops what serves others than clients. It may be called twice.
+func (p *process) stopServers() {
 	p.grpc.Stop() // health and reflection only: nothing to wait for
-	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for _, s := range []*http.Server{p.ops, p.redirect} {
 		if s != nil && s.Shutdown(ctx) != nil {
 			s.Close() //nolint:errcheck // what is still open is cut off
 		}
 	}
-	return err
 }
+
+var errReplaced = errors.New("another process has taken over")
 
 // close gives back what prepare took. The parts that were started have ended.
 func (p *process) close() {

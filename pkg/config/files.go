@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -139,4 +141,30 @@ func mergeMaps(a, b *tree, path string, c *complaints) *tree {
 		a.entries = append(a.entries, e)
 	}
 	return a
+}
+
+// Digest returns what tells one content of path, a file or a directory as for Load, from another: the names and the
+// contents of all its files. An empty path has a digest too. The error names the file that could not be read.
+func Digest(path string) (string, error) {
+	h := sha256.New()
+	files := []string{path}
+	if info, err := os.Stat(path); path == "" {
+		files = nil
+	} else if err != nil {
+		return "", fmt.Errorf("read configuration: %w", err)
+	} else if info.IsDir() {
+		var c complaints
+		if files = listDir(path, &c); c.broken {
+			return "", fmt.Errorf("read configuration: %w", c.err())
+		}
+	}
+	for _, file := range files {
+		data, err := readLimited(file, maxFile)
+		if err != nil {
+			return "", fmt.Errorf("read configuration %q: %w", file, cause(err))
+		}
+		fmt.Fprintf(h, "%q %d\n", file, len(data))
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -163,22 +163,3 @@ func TestJoinAndLeaveLines(t *testing.T) {
 		t.Errorf("lines\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
 }
-
-func TestRoutesAreSwappedWhole(t *testing.T) {
-	addr := node(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) })
-	b := start(t, nil, addr)
-	if _, body := b.get("/api/user/login"); body != "/login" {
-		t.Fatalf("login = %q", body)
-	}
-	routes, err := route.New("/v2", route.Services{"user": {"login": {Path: "/enter"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.g.SetRoutes(routes)
-	if status, _ := b.get("/api/user/login"); status != 404 {
-		t.Errorf("the old route = %d, want 404", status)
-	}
-	if _, body := b.get("/v2/user/login"); body != "/enter" {
-		t.Errorf("the new route = %q, want /enter", body)
-	}
-}

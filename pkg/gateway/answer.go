@@ -30,7 +30,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			}
 			return againNever, err
 		}
-		if err := x.res.Parse(head, &x.resScan, c.gw.limits); err != nil {
+		if err := x.res.Parse(head, &x.resScan, *c.gw.limits()); err != nil {
 			return againNever, &failure{ReasonBadAnswer, err}
 		}
 		switch {
@@ -49,10 +49,10 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 				return how, err
 			}
 			c.gw.answered(x)
-			patience := c.gw.set.BodyTimeout
+			patience := c.gw.set().BodyTimeout
 			stream := x.eventStream()
 			if stream {
-				patience = c.gw.set.StreamTimeout
+				patience = c.gw.set().StreamTimeout
 			}
 			if c.unhurried.Load() != stream {
 				c.unhurried.Store(stream)
@@ -90,7 +90,7 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 			head := x.ans[x.ansR : x.ansR+end]
 			x.ansR += end
 			return head, nil
-		case x.ansW-x.ansR > c.gw.limits.Head:
+		case x.ansW-x.ansR > c.gw.limits().Head:
 			return nil, &failure{ReasonBadAnswer, http1.ErrHeadLong}
 		}
 		if err := x.fillAnswer(up); err != nil {
@@ -211,7 +211,7 @@ func (c *conn) writeClient(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 	if _, err := c.nc.Write(b); err != nil {
 		if c.ended() == endSlow {
 			return &failure{ReasonClientTimeout, err}
@@ -227,7 +227,7 @@ func (c *conn) spliceDown(x *exchange, up *upstreamConn) (done bool, err error) 
 	if !ok || c.tcp == nil || !canSplice || x.ansR < x.ansW {
 		return false, nil
 	}
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 	x.tidyAnswer()
 	x.tidy()
 	c.flowing(phaseStreaming)

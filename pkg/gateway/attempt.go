@@ -141,7 +141,7 @@ func (c *conn) affords(x *exchange, how again) bool {
 		x.repeats++
 	}
 	if how != againAny && !(how == againRefused && x.leaves) {
-		b := c.gw.set.RetryBudget
+		b := c.gw.set().RetryBudget
 		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 			c.gw.metrics.retriesDenied.Add(1)
 			return false
@@ -221,7 +221,7 @@ func (c *conn) connect(ctx context.Context, u *upstream, fresh bool, patience ti
 
 // converse sends the request and takes the answer.
 func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 	n, err := up.nc.Write(x.out)
 	if err != nil {
 		err = c.upstreamError(x, err)
@@ -279,7 +279,7 @@ func (c *conn) upstreamError(x *exchange, err error) error {
 func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
 	clean = c.stopUpload(x, up) && clean
 	if c.detach() && clean && x.reusable() {
-		up.from.put(up, c.gw.set.MaxIdleUpstream)
+		up.from.put(up, c.gw.set().MaxIdleUpstream)
 		return
 	}
 	up.cut()

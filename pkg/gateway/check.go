@@ -162,7 +162,7 @@ func (c *checks) ask(ctx context.Context, n *lb.Node, p *CheckPolicy) error {
 	}
 	// A node that stops, or a gateway that does, ends the check at once.
 	defer context.AfterFunc(ctx, func() { up.nc.SetDeadline(past) })()
-	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: goms-check\r\n%sConnection: close\r\n\r\n", p.Path, n.Addr(), c.gw.keyLine)
+	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: goms-check\r\n%sConnection: close\r\n\r\n", p.Path, n.Addr(), c.gw.live.Load().keyLine)
 	if _, err := up.nc.Write([]byte(request)); err != nil {
 		return fmt.Errorf("ask for %s: %w", p.Path, err)
 	}

@@ -47,10 +47,19 @@ type ClusterGateway struct {
 	AgeSeconds   float64          `json:"registryAgeSeconds"`
 	Resyncs      map[string]int64 `json:"registryResyncs,omitempty"`
 	IgnoredNodes int64            `json:"registryIgnored"`
+	Routes       string           `json:"routes"`                // the digest of the routes it serves
+	OtherRoutes  []ClusterRoutes  `json:"otherRoutes,omitempty"` // gateways that serve others
+	ConfigError  string           `json:"configError,omitempty"` // why the configuration that lies there is not in use
 	Refused      map[string]int64 `json:"nodesRefused,omitempty"`
 	Stale        bool             `json:"registryStale"`
 	StaleSince   *time.Time       `json:"registryStaleSince,omitempty"`
 	Overrides    []ClusterRule    `json:"overrides,omitempty"`
+}
+
+// ClusterRoutes is a gateway whose routes are not those of the one that answers.
+type ClusterRoutes struct {
+	Node   string `json:"node"`
+	Routes string `json:"routes"`
 }
 
 // ClusterRule is what an operator has set for one node. Weight is absent when it is the node's own.
@@ -107,6 +116,17 @@ func clusterNodes(pool *lb.Pool, list []lb.NodeStatus) []ClusterNode {
 
 func (g *Gateway) clusterGateway() *ClusterGateway {
 	c := &ClusterGateway{Node: g.self.ID(), Draining: g.draining.Load(), Connections: g.connections()}
+	c.Routes = g.live.Load().routes.Digest()
+	if why := g.reloads.failing.Load(); why != nil {
+		c.ConfigError = *why
+	}
+	if v := g.view.Load(); v != nil {
+		for _, n := range v.snapshot.Of(g.self.Service) {
+			if n.Routes != "" && n.Routes != c.Routes && n.ID() != g.self.ID() {
+				c.OtherRoutes = append(c.OtherRoutes, ClusterRoutes{n.ID(), n.Routes})
+			}
+		}
+	}
 	if g.discovery != nil {
 		s := g.discovery.Status()
 		c.Revision, c.Connected, c.Resyncs, c.IgnoredNodes = s.Revision, s.Connected, s.Resyncs, s.Ignored
@@ -147,7 +167,7 @@ func clusterEndpoint(x *exchange) *local {
 	if l := x.readOnly(); l != nil {
 		return l
 	}
-	if !x.client.IsValid() || !contains(x.gw.set.ClusterNetworks, x.client) {
+	if !x.client.IsValid() || !contains(x.gw.set().ClusterNetworks, x.client) {
 		return x.refuse(&failure{reason: ReasonForbidden})
 	}
 	return x.own(200, "application/json", x.gw.clusterJSON(verbose(string(x.req.Query))))
@@ -176,7 +196,7 @@ func readyzEndpoint(x *exchange) *local {
 		return l
 	}
 	status, text := x.gw.ready()
-	if !verbose(string(x.req.Query)) || !contains(x.gw.set.ClusterNetworks, x.client) {
+	if !verbose(string(x.req.Query)) || !contains(x.gw.set().ClusterNetworks, x.client) {
 		text = map[int]string{200: "ok\n", 503: "not ready\n"}[status]
 	}
 	return x.own(status, "text/plain; charset=utf-8", []byte(text))
@@ -189,17 +209,21 @@ func (g *Gateway) ready() (status int, text string) {
 		return 503, "not ready: stopping\n"
 	case g.view.Load() == nil:
 		return 503, "not ready: the registry has not been read yet\n"
-	case g.discovery == nil:
-		return 200, "ok\n"
 	}
-	s := g.discovery.Status()
-	switch {
-	case s.Stale:
-		return 200, "ok: the registry has not been read since the start, the nodes are those of the last run" + since(", known", s.StaleSince) + "\n"
-	case !s.Connected:
-		return 200, "ok: the registry is away" + since(", heard of", s.LastContact) + ", the last set of nodes is served\n"
+	text = "ok"
+	if g.discovery != nil {
+		s := g.discovery.Status()
+		switch {
+		case s.Stale:
+			text = "ok: the registry has not been read since the start, the nodes are those of the last run" + since(", known", s.StaleSince)
+		case !s.Connected:
+			text = "ok: the registry is away" + since(", heard of", s.LastContact) + ", the last set of nodes is served"
+		}
 	}
-	return 200, "ok\n"
+	if why := g.reloads.failing.Load(); why != nil {
+		text += "\nthe configuration cannot be used, the one before is: " + *why
+	}
+	return 200, text + "\n"
 }
 
 // since says when something was last so, and how long that is ago; nothing when it is not known.

@@ -68,7 +68,7 @@ func (c *conn) serve() {
 	if !c.admit() || !c.handshake() {
 		return
 	}
-	patience := c.gw.set.HeadTimeout // a connection that was opened wants to say something
+	patience := c.gw.set().HeadTimeout // a connection that was opened wants to say something
 	for c.await(patience) {
 		x := c.gw.exchange()
 		keep := c.guarded(x)
@@ -76,7 +76,7 @@ func (c *conn) serve() {
 		if !keep {
 			break
 		}
-		patience = c.gw.set.IdleTimeout
+		patience = c.gw.set().IdleTimeout
 	}
 	if c.http2 {
 		c.serveHTTP2(c.handover())
@@ -176,7 +176,7 @@ func (c *conn) request(x *exchange) (keep bool) {
 // readHead reads until the head is complete and returns its length.
 func (c *conn) readHead(x *exchange) (int, error) {
 	x.reqScan.Reset()
-	limits := &c.gw.limits
+	limits := c.gw.limits()
 	armed := false
 	for {
 		have := c.w - c.r
@@ -195,7 +195,7 @@ func (c *conn) readHead(x *exchange) (int, error) {
 			return 0, http1.ErrHeadLong
 		}
 		if !armed {
-			c.arm(c.gw.clock(), c.gw.set.HeadTimeout)
+			c.arm(c.gw.clock(), c.gw.set().HeadTimeout)
 			armed = true
 		}
 		if err := c.fill(); err != nil {
@@ -267,7 +267,7 @@ func (c *conn) answer(x *exchange, l *local) {
 		x.close = !c.skipBody(x)
 	}
 	x.out = x.appendLocal(x.out[:0], l)
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 	x.sent = true
 	if _, err := c.nc.Write(x.out); err != nil {
 		x.close = true

@@ -121,7 +121,7 @@ func (x *exchange) connectTimeout() (patience time.Duration, hurried bool) {
 	if x.attemptLimit != 0 {
 		limit = x.attemptLimit
 	}
-	patience = x.gw.set.ConnectTimeout
+	patience = x.gw.set().ConnectTimeout
 	if left := max(time.Duration(limit-instant(x.began)), time.Millisecond); left < patience {
 		return left, true
 	}

@@ -112,7 +112,7 @@ func (x *exchange) reset() {
 func (x *exchange) begin(head []byte) *local {
 	g := x.gw
 	x.start = time.Now()
-	err := x.req.Parse(head, &x.reqScan, g.limits)
+	err := x.req.Parse(head, &x.reqScan, *g.limits())
 	x.head = string(x.req.Method) == "HEAD"
 	if err != nil {
 		x.close = true
@@ -156,16 +156,16 @@ func (x *exchange) match() *local {
 		x.stats = g.metrics.own
 		return endpoint(x)
 	}
-	table := g.table.Load()
-	rule, err := table.routes.Match(x.req.Method, path)
-	x.rule, x.stats = rule, table.stats[rule]
+	live := g.live.Load()
+	rule, err := live.routes.Match(x.req.Method, path)
+	x.rule, x.stats = rule, live.stats[rule]
 	if err != nil {
 		return x.refuse(err)
 	}
 	if x.forwards == 0 {
 		return x.options(rule.Allow())
 	}
-	limit := int64(g.set.MaxBody)
+	limit := int64(g.set().MaxBody)
 	if rule.MaxBody > 0 {
 		limit = rule.MaxBody
 	}
@@ -221,7 +221,7 @@ func (x *exchange) answerTimeout() time.Duration {
 	if x.rule.Timeout > 0 {
 		return x.rule.Timeout
 	}
-	return x.gw.set.AnswerTimeout
+	return x.gw.set().AnswerTimeout
 }
 
 // retries is the number of further attempts that the route allows.
@@ -229,5 +229,5 @@ func (x *exchange) retries() int {
 	if x.rule.Retries != route.RetriesUnset {
 		return x.rule.Retries
 	}
-	return x.gw.set.Retries
+	return x.gw.set().Retries
 }

@@ -14,7 +14,6 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -65,12 +64,8 @@ type Config struct {
 // Gateway serves any number of listeners. All methods are safe for concurrent use, except that Apply
 // must not run beside itself.
 type Gateway struct {
-	set       Settings
-	limits    http1.Limits
 	window    time.Duration // over which a client's pace is judged
-	keys      *auth.CallKeys
-	keyLine   []byte // "Call-Service-Key: …\r\n"
-	pseudonym string // who we are in Via
+	pseudonym string        // who we are in Via
 	discovery Discovery
 	dialer    *net.Dialer // to nodes
 	tracer    *trace.Tracer
@@ -81,10 +76,11 @@ type Gateway struct {
 	metrics   *metrics
 	exchanges sync.Pool
 	http2     *http2Server
+	reloads   reloads
 
 	known chan struct{} // closed by the first Apply
 
-	table    atomic.Pointer[table]
+	live     atomic.Pointer[generation]
 	view     atomic.Pointer[view]
 	balance  atomic.Pointer[balance]
 	date     atomic.Pointer[date]
@@ -109,28 +105,12 @@ type Gateway struct {
 	serving   sync.WaitGroup // goroutines of connections
 }
 
-// table is one generation of routes with their figures.
-type table struct {
-	routes *route.Table
-	stats  map[*route.Rule]*routeStats
-}
-
 // New returns a gateway that serves nothing yet. Until the first Apply, requests get 503 no_registry.
 func New(c Config) (*Gateway, error) {
-	if c.Routes == nil || c.Keys == nil {
-		return nil, errors.New("make gateway: Routes and Keys are required")
-	}
-	if err := c.Settings.Validate(); err != nil {
-		return nil, fmt.Errorf("make gateway: %w", err)
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		set:       c.Settings,
-		limits:    http1.Limits{Head: int(c.Settings.MaxHead), Lines: c.Settings.MaxHeaderLines, Target: int(c.Settings.MaxTarget)},
-		keys:      c.Keys,
-		keyLine:   []byte(auth.CallKeyHeader + ": " + c.Keys.Current() + "\r\n"),
 		pseudonym: fmt.Sprintf("goms-%08x", rand.Uint32()),
 		discovery: c.Discovery, tracer: c.Tracer, log: c.Log, level: c.Level, self: c.Self, nodeTLS: c.NodeTLS,
 		dialer: newDialer(c.Control),
@@ -140,6 +120,11 @@ func New(c Config) (*Gateway, error) {
 	g.room = sync.NewCond(&g.mu)
 	g.base, g.giveUp = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g, c.Reporter)
+	first, err := g.generation(Live{c.Routes, c.Keys, c.Settings})
+	if err != nil {
+		return nil, fmt.Errorf("make gateway: %w", err)
+	}
+	g.live.Store(first)
 	for _, more := range c.Collectors {
 		if err := g.metrics.registry.Register(more); err != nil {
 			return nil, fmt.Errorf("make gateway: %w", err)
@@ -154,23 +139,12 @@ func New(c Config) (*Gateway, error) {
 	}
 	g.checks = newChecks(g, c.CheckGRPC)
 	g.balance.Store(newBalance(c.Settings.Zone, c.Settings.Policies))
-	g.SetRoutes(c.Routes)
 	g.tick(time.Now())
 	return g, nil
 }
 
 // Known is closed once the nodes are known, by the first Apply.
 func (g *Gateway) Known() <-chan struct{} { return g.known }
-
-// SetRoutes swaps the route table. Requests already matched finish with the old one; the figures of
-// routes that stay go on.
-func (g *Gateway) SetRoutes(routes *route.Table) {
-	t := &table{routes: routes, stats: map[*route.Rule]*routeStats{}}
-	for _, rule := range routes.Rules() {
-		t.stats[rule] = g.metrics.route(rule.Name, rule.Service)
-	}
-	g.table.Store(t)
-}
 
 // exchange takes a used exchange, or makes one.
 func (g *Gateway) exchange() *exchange {

@@ -44,7 +44,7 @@ func (x *exchange) appendRequest(dst, head []byte, ctx trace.Context, addr strin
 	if x.req.Chunked {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
-	dst = append(dst, g.keyLine...)
+	dst = append(dst, g.live.Load().keyLine...)
 	dst = x.appendAttempt(dst)
 	dst = x.appendTimeout(dst)
 	dst = x.appendForwarded(dst)

@@ -75,7 +75,7 @@ func (x *exchange) heed(node *lb.Node) (refused bool) {
 		x.gw.log.Info("is draining, by its own word", "service", x.pool.Service(), "node", node.ID())
 	}
 	x.leaves = report.Draining
-	return proofs == 1 && x.res.Status == 503 && x.named && x.gw.keys.Refused(x.name[:], proof)
+	return proofs == 1 && x.res.Status == 503 && x.named && x.gw.live.Load().keys.Refused(x.name[:], proof)
 }
 
 // settle decides whether the answer whose head was read is the one for the client.

@@ -93,6 +93,9 @@ var (
 	resyncsDesc   = prometheus.NewDesc("goms_registry_resyncs_total", "Times that all nodes were listed again, by cause.", []string{"cause"}, nil)
 	ignoredDesc   = prometheus.NewDesc("goms_registry_ignored_total", "Entries of the registry that are not used, by cause: malformed, network, own, duplicate.", []string{"cause"}, nil)
 	staleDesc     = prometheus.NewDesc("goms_registry_stale", "1 while the nodes are those of the last run, because the registry has not been read since the start.", nil, nil)
+	reloadsDesc   = prometheus.NewDesc("goms_reloads_total", "Configurations read while the gateway ran, by what became of them.", []string{"result"}, nil)
+	refusedDesc   = prometheus.NewDesc("goms_config_refused", "1 while the configuration that lies there cannot be used, and the one before is.", nil, nil)
+	routesDesc    = prometheus.NewDesc("goms_routes_info", "1 for the digest of the routes that are served.", []string{"digest"}, nil)
 	spansDesc     = prometheus.NewDesc("goms_spans_total", "Spans, by what became of them.", []string{"result"}, nil)
 )
 
@@ -123,7 +126,7 @@ func (m *metrics) route(name, service string) *routeStats {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, reportedDesc, connectDesc, tunnelsDesc, connsDesc,
-		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, staleDesc, spansDesc,
+		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, staleDesc, reloadsDesc, refusedDesc, routesDesc, spansDesc,
 	} {
 		ch <- d
 	}
@@ -153,6 +156,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(handshakeDesc, m.handshakeFailures.Load())
 	counter(proxyDesc, m.proxyFailures.Load())
 	counter(streamsDesc, m.streamErrors.Load())
+	counter(reloadsDesc, m.gw.reloads.taken.Load(), "taken")
+	counter(reloadsDesc, m.gw.reloads.refused.Load(), "refused")
+	gauge(refusedDesc, flag(m.gw.reloads.failing.Load() != nil))
+	gauge(routesDesc, 1, m.gw.live.Load().routes.Digest())
 	gauge(tunnelsDesc, float64(m.tunnels.Load()))
 	gauge(connsDesc, float64(m.gw.connections()))
 	m.collectNodes(counter, gauge)

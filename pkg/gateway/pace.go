@@ -31,7 +31,7 @@ func (c *conn) checkPace() {
 	if c.unhurried.Load() {
 		return // an event stream: who is slow may only be silent
 	}
-	set := &c.gw.set
+	set := c.gw.set()
 	if began := c.began.Load(); began != 0 && c.upload.Load() > 0 && set.MinBodyRate > 0 {
 		if c.sending.body != began {
 			c.sending = pace{body: began, mark: c.received()}

@@ -86,8 +86,8 @@ func begins(b, signature []byte) bool {
 // that closes before its first byte, as health checks do, is no fault; any other without a good header is
 // one, and gets no answer: who speaks first there is not known.
 func (c *conn) readProxy() bool {
-	limit := c.gw.clock() + int64(c.gw.set.HeadTimeout)
-	if !c.await(c.gw.set.HeadTimeout) {
+	limit := c.gw.clock() + int64(c.gw.set().HeadTimeout)
+	if !c.await(c.gw.set().HeadTimeout) {
 		if c.gw.clock() >= limit {
 			c.gw.metrics.proxyFailures.Add(1)
 		}

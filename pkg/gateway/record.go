@@ -28,7 +28,7 @@ func (x *exchange) finish() {
 		}
 		g.tracer.Record(&s)
 	}
-	if g.set.AccessLog {
+	if g.set().AccessLog {
 		x.accessRecord(took)
 	}
 }

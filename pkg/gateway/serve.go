@@ -61,7 +61,7 @@ func temporary(err error) bool {
 func (g *Gateway) waitForRoom() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.open >= g.set.MaxConnections && !g.closed {
+	for g.open >= g.set().MaxConnections && !g.closed {
 		g.metrics.full.Add(1)
 		g.room.Wait()
 	}
@@ -109,9 +109,9 @@ func (g *Gateway) Drain() { g.draining.Store(true) }
 // says how much was.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Drain()
-	wait(ctx, g.set.DrainDelay)
-	g.closeListeners()
-	limit, cancel := context.WithTimeout(ctx, g.set.DrainTimeout)
+	wait(ctx, g.set().DrainDelay)
+	g.CloseListeners()
+	limit, cancel := context.WithTimeout(ctx, g.set().DrainTimeout)
 	defer cancel()
 	goneAway := g.http2.goAway(limit)
 	defer func() { <-goneAway }()
@@ -151,7 +151,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	if late == 0 {
 		return nil
 	}
-	return fmt.Errorf("drain: %d connections were cut off after %s", late, g.set.DrainTimeout)
+	return fmt.Errorf("drain: %d connections were cut off after %s", late, g.set().DrainTimeout)
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -163,8 +163,9 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// closeListeners takes what waits in the backlogs, then closes them.
-func (g *Gateway) closeListeners() {
+// CloseListeners takes the connections that wait in the backlogs, then closes the listeners. Shutdown does it in its time;
+// a process whose sockets another one serves by now does it at once. What is connected goes on.
+func (g *Gateway) CloseListeners() {
 	g.mu.Lock()
 	listeners := g.listeners
 	g.listeners = nil

@@ -11,7 +11,7 @@ import (
 // that the gateway owns say.
 func (x *exchange) sift() error {
 	g := x.gw
-	x.trusted = contains(g.set.TrustedProxies, x.peer.Addr())
+	x.trusted = contains(g.set().TrustedProxies, x.peer.Addr())
 	x.client = x.peer.Addr()
 	x.upgrade = x.req.Minor == 1 && !x.req.HasBody() && upgradable(x.req.Upgrade)
 	absolute := len(x.req.Target) > 0 && x.req.Target[0] != '/'
@@ -37,7 +37,7 @@ func (x *exchange) sift() error {
 		}
 	}
 	if len(x.xff) > 0 {
-		x.client = clientOf(x.xff, g.set.TrustedProxies)
+		x.client = clientOf(x.xff, g.set().TrustedProxies)
 	} else if x.fwd {
 		x.client = netip.Addr{} // said to come from elsewhere, in a way that is not believed or not read
 	}

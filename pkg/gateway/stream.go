@@ -51,13 +51,13 @@ func newHTTP2Server(g *Gateway) *http2Server {
 	protocols.SetUnencryptedHTTP2(true) // of connections whose preface has been seen (h2c.go)
 	s.server = &http.Server{
 		Handler: http.HandlerFunc(g.serveStream), Protocols: protocols, MaxHeaderBytes: maxStreamHead,
-		ReadHeaderTimeout: g.set.HeadTimeout, IdleTimeout: g.set.IdleTimeout, ConnState: s.state,
+		ReadHeaderTimeout: g.set().HeadTimeout, IdleTimeout: g.set().IdleTimeout, ConnState: s.state,
 		WriteTimeout: streamTime,
 		ConnContext:  connContext,
 		ErrorLog:     slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // clients decide how many of these there are
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, MaxReceiveBufferPerConnection: connWindow, MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout: g.set.IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set.BodyTimeout,
+			SendPingTimeout: g.set().IdleTimeout, PingTimeout: streamPingWait, WriteByteTimeout: g.set().BodyTimeout,
 			CountError: func(string) { g.metrics.streamErrors.Add(1) },
 		},
 	}
@@ -207,7 +207,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 
 // startStream serves the request that is written into nc's other end. The caller finishes what it returns.
 func (g *Gateway) startStream(w http.ResponseWriter, r *http.Request, nc net.Conn, e *extended) *streamConn {
-	s := &streamConn{Conn: nc, remote: remoteOf(r), client: r.Context(), w: w, rest: g.set.BodyTimeout}
+	s := &streamConn{Conn: nc, remote: remoteOf(r), client: r.Context(), w: w, rest: g.set().BodyTimeout}
 	c := newConn(g, s)
 	c.tls, c.stream, c.extended = r.Context().Value(plainKey{}) == nil, true, e
 	g.start(c)

@@ -58,7 +58,7 @@ func (g *Gateway) sweep() {
 	g.swept = g.snapshotConns(g.swept[:0])
 	for _, c := range g.swept {
 		c.checkPace()
-		c.check(now, g.set.BodyTimeout, g.set.StreamTimeout)
+		c.check(now, g.set().BodyTimeout, g.set().StreamTimeout)
 	}
 	clear(g.swept)
 	if v := g.view.Load(); v != nil {

@@ -28,9 +28,9 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	}
 	c.gw.metrics.tunnels.Add(1)
 	defer c.gw.metrics.tunnels.Add(-1)
-	c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
+	c.arm(c.gw.clock(), c.gw.set().StreamTimeout)
 	c.flowing(phaseTunnel)
-	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
+	up.wait(max(vanishedAfter, c.gw.set().BodyTimeout))
 	if http1.EqualFold(x.req.Upgrade, "websocket") {
 		c.webSocket(up.nc, first, early)
 	} else {
@@ -60,7 +60,7 @@ func (c *conn) halfClose(dst net.Conn) {
 	}
 	// The other way gets as long as a body may stand still, unless bytes still pass.
 	c.flowing(phaseStreaming)
-	c.arm(c.gw.clock(), c.gw.set.BodyTimeout)
+	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 }
 
 // carryBuffered copies through a buffer, so that every piece shows that the tunnel is alive.
@@ -70,7 +70,7 @@ func (c *conn) carryBuffered(dst, src net.Conn) {
 	for {
 		n, err := src.Read(*bp)
 		if n > 0 {
-			c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
+			c.arm(c.gw.clock(), c.gw.set().StreamTimeout)
 			if _, err := dst.Write((*bp)[:n]); err != nil {
 				return
 			}

@@ -42,12 +42,12 @@ func (c *conn) startUpload(x *exchange, up *upstreamConn) {
 		c.began.Store(c.gw.clock())
 	}
 	c.armUpload()
-	up.wait(max(vanishedAfter, c.gw.set.BodyTimeout))
+	up.wait(max(vanishedAfter, c.gw.set().BodyTimeout))
 	go c.passRequestBody(x, up)
 }
 
 // armUpload lets the upload wait for a piece of the body.
-func (c *conn) armUpload() { c.upload.Store(c.gw.clock() + int64(c.gw.set.BodyTimeout)) }
+func (c *conn) armUpload() { c.upload.Store(c.gw.clock() + int64(c.gw.set().BodyTimeout)) }
 
 // passRequestBody is the goroutine of an upload.
 func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {

@@ -53,7 +53,7 @@ func (c *conn) carryFrames(ws *webSocket, w *way) {
 			return
 		}
 		if n > 0 {
-			c.arm(c.gw.clock(), c.gw.set.StreamTimeout)
+			c.arm(c.gw.clock(), c.gw.set().StreamTimeout)
 			w.pass(part)
 			if _, werr := w.dst.Write(part); werr != nil {
 				c.halfClose(w.dst)

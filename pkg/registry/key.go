@@ -21,6 +21,7 @@ type record struct {
 	TLS     bool   `json:"tls,omitempty"`
 	Idle    int64  `json:"idle,omitempty"` // milliseconds
 	Backup  bool   `json:"backup,omitempty"`
+	Routes  string `json:"routes,omitempty"`
 }
 
 // Prefix returns what the keys of all nodes of a project begin with.
@@ -43,7 +44,7 @@ func (n Node) Value() string {
 	}
 	r.Version, r.Zone = n.Version, n.Zone
 	r.TLS, r.Idle = n.TLS, n.Idle.Milliseconds()
-	r.Backup = n.Backup
+	r.Backup, r.Routes = n.Backup, n.Routes
 	if r == (record{}) {
 		return plain
 	}
@@ -107,7 +108,7 @@ func (n *Node) parseValue(value string) error {
 		return fmt.Errorf("check idle limit of %d ms: want 0 to %d", r.Idle, MaxIdle.Milliseconds())
 	}
 	n.TLS, n.Idle = r.TLS, time.Duration(r.Idle)*time.Millisecond
-	n.Backup = r.Backup
+	n.Backup, n.Routes = r.Backup, r.Routes
 	return nil
 }
 

@@ -38,6 +38,9 @@ func TestKeyAndValue(t *testing.T) {
 	n = registry.NewNode("user", "a:1", "a:2")
 	n.TLS, n.Idle = true, 1500*time.Millisecond
 	f(n, "goms_user_a:1_a:2", `{"tls":true,"idle":1500}`)
+	n = registry.NewNode("gateway", "a:1", "a:2")
+	n.Routes = "0123456789abcdef"
+	f(n, "goms_gateway_a:1_a:2", `{"routes":"0123456789abcdef"}`)
 }
 
 func TestReusable(t *testing.T) {

@@ -56,6 +56,8 @@ type Node struct {
 	TLS bool
 	// Idle is how long the node leaves an unused HTTP connection open, in whole milliseconds up to [MaxIdle]; 0 is [DefaultIdle].
 	Idle time.Duration
+	// Routes tells one table of routes from another. Gateways have one; it is empty, or up to 64 hexadecimal digits.
+	Routes string
 	// Backup says that the node is to be sent requests only when no node without it can be.
 	Backup bool
 }
@@ -101,6 +103,9 @@ func (n Node) checkValue() error {
 	}
 	if err := checkText("zone", n.Zone, maxLabel); err != nil {
 		return err
+	}
+	if len(n.Routes) > 64 || strings.Trim(n.Routes, "0123456789abcdef") != "" {
+		return fmt.Errorf("check routes %.70q: want up to 64 hexadecimal digits", n.Routes)
 	}
 	switch n.State {
 	case Up, Draining, "":

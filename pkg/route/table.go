@@ -40,6 +40,7 @@ var (
 // Table is a compiled set of routes. It is immutable; all methods may run together.
 type Table struct {
 	prefix   string
+	digest   string
 	services map[string]map[string]*Rule
 	rules    []*Rule
 }
@@ -55,7 +56,7 @@ func New(prefix string, services Services) (*Table, error) {
 	if err := services.Validate(); err != nil {
 		return nil, fmt.Errorf("check routes: %w", err)
 	}
-	t := &Table{prefix: prefix, services: make(map[string]map[string]*Rule, len(services))}
+	t := &Table{prefix: prefix, digest: digest(prefix, services), services: make(map[string]map[string]*Rule, len(services))}
 	for service, routes := range services {
 		actions := make(map[string]*Rule, len(routes))
 		for action, r := range routes {
