@@ -16,7 +16,7 @@ import (
 // TestF31Overload sends five times what the nodes can do. What is let in is answered in time, and what is not is refused at once.
 func TestF31Overload(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true})
+	s := open(r, props{gateways: 1, bare: true, gateway: "  policies:\n    default:\n      adaptive: true\n"})
 	for _, n := range s.nodes { // 50 a second each, one at a time, in the order of a queue
 		n.behave(r, "delay=20ms&alone=1")
 	}
