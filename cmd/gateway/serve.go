@@ -49,7 +49,7 @@ func serve(ctx context.Context, f *flags, args []string, stdout io.Writer, repla
 	defer signal.Stop(r.asked)
 	out := console.NewQueue(stdout)
 	defer out.Close(time.Second)
-	p, err := prepare(ctx, c, u, out)
+	p, err := prepare(ctx, c, u, out, droppedLines(out))
 	if err != nil {
 		return err
 	}
@@ -80,13 +80,14 @@ type process struct {
 	keys      atomic.Pointer[auth.CallKeys] // as the configuration has them now
 	level     *slog.LevelVar                // of log
 	reloader  *reloader
-	upgrades  *upgrades // nil: it cannot be replaced
+	upgrades  *upgrades              // nil: it cannot be replaced
+	figures   []prometheus.Collector // of what is not the gateway's
 }
 
 // prepare listens first, so that a port in use is found before anybody is told of this gateway, and
 // then makes the parts. It starts nothing but the embedded etcd.
-func prepare(ctx context.Context, c *Config, u *upgrades, stdout io.Writer) (_ *process, err error) {
-	p := &process{config: c, upgrades: u, level: new(slog.LevelVar)}
+func prepare(ctx context.Context, c *Config, u *upgrades, stdout io.Writer, figures ...prometheus.Collector) (_ *process, err error) {
+	p := &process{config: c, upgrades: u, figures: figures, level: new(slog.LevelVar)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -123,6 +124,13 @@ func (p *process) server(h http.Handler) *http.Server {
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// droppedLines is the figure of what the log lost.
+func droppedLines(out *console.Queue) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "goms_log_dropped_total", Help: "Lines of the log that were dropped, because the output was not read or could not be written.",
+	}, func() float64 { return float64(out.Dropped()) })
 }
 
 // startEtcd returns etcd's addresses; without any it starts the embedded one.
@@ -166,7 +174,7 @@ func (p *process) assemble(addrs []string) error {
 	if err := p.openCerts(); err != nil {
 		return err
 	}
-	var more []prometheus.Collector
+	more := p.figures
 	if p.certs != nil {
 		more = append(more, certMetrics{p.certs})
 	}

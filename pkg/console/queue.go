@@ -11,8 +11,8 @@ import (
 // queueLines is how many lines a Queue holds.
 const queueLines = 4096
 
-// Queue stands between a logger and a writer that may block, as a pipe that nobody reads does: a Write
-// never waits, and lines that do not fit are dropped and counted. It is safe for concurrent use.
+// Queue stands between a logger and a writer that may block, as a pipe that nobody reads does, or fail, as a file on a full
+// disk does: a Write never waits, and lines that do not fit or cannot be written are dropped and counted. It is safe for concurrent use.
 type Queue struct {
 	w       io.Writer
 	done    chan struct{} // closed when the writing goroutine has ended
@@ -35,10 +35,14 @@ func (q *Queue) write() {
 	defer close(q.done)
 	told := int64(0)
 	for line := range q.lines {
-		q.w.Write(line) //nolint:errcheck // there is nobody else to tell
+		if _, err := q.w.Write(line); err != nil { // a full disk; there is nobody else to tell
+			q.dropped.Add(1)
+			continue
+		}
 		if n := q.dropped.Load(); n > told && len(q.lines) == 0 {
-			fmt.Fprintf(q.w, "%d lines were dropped: the output was not read\n", n-told)
-			told = n
+			if _, err := fmt.Fprintf(q.w, "%d lines were dropped: the output was not read, or could not be written\n", n-told); err == nil {
+				told = n
+			}
 		}
 	}
 }

@@ -2,9 +2,11 @@ package console_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,5 +55,44 @@ func TestQueueDoesNotBlock(t *testing.T) {
 	w.Close()
 	if all := <-done; !strings.Contains(all, "lines were dropped") || !strings.HasPrefix(all, "line\nline\n") {
 		t.Errorf("the reader got %.40q…", all)
+	}
+}
+
+// fullDisk takes no more than some lines until there is room.
+type fullDisk struct {
+	mu   sync.Mutex // guards what follows
+	room bool
+	got  bytes.Buffer
+}
+
+func (d *fullDisk) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.room {
+		return 0, errors.New("no space left on device")
+	}
+	return d.got.Write(b)
+}
+
+// TestQueueCountsWhatCannotBeWritten writes to a disk that is full and then is not.
+func TestQueueCountsWhatCannotBeWritten(t *testing.T) {
+	d := &fullDisk{}
+	q := console.NewQueue(d)
+	for range 10 {
+		io.WriteString(q, "line\n")
+	}
+	for deadline := time.Now().Add(10 * time.Second); q.Dropped() < 10 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if q.Dropped() != 10 {
+		t.Fatalf("Dropped() = %d, want 10", q.Dropped())
+	}
+	d.mu.Lock()
+	d.room = true
+	d.mu.Unlock()
+	io.WriteString(q, "at last\n")
+	q.Close(time.Minute)
+	if got := d.got.String(); !strings.HasPrefix(got, "at last\n10 lines were dropped") {
+		t.Errorf("the disk got %q", got)
 	}
 }

@@ -139,7 +139,8 @@ func TestF43LogBlocked(t *testing.T) {
 	full.again()
 	full.ready()
 	full.sees("count", 3)
-	l := &load.Load{Addrs: []string{blocked.addr(), full.addr()}, Path: "/api/count/hit"}
+	// In all more lines than a queue and a pipe hold.
+	l := &load.Load{Addrs: []string{blocked.addr(), full.addr()}, Path: "/api/count/hit", Rate: 1000}
 	l.Start()
 	wait(t, lasting(30*time.Second, 15*time.Second))
 	r.account(l.Stop(), losses{}, s.witnesses()...)
