@@ -18,7 +18,6 @@ type relay struct {
 	ln     net.Listener
 
 	delay atomic.Int64 // nanoseconds that each piece is late, either way
-	hole  atomic.Bool  // connections are accepted and kept, and nothing passes
 	deny  atomic.Bool  // connections are reset as soon as they are accepted
 
 	mu    sync.Mutex // guards conns
@@ -107,12 +106,12 @@ func (r *relay) serve(client net.Conn) {
 	both.Wait()
 }
 
-// pass copies what comes from src to dst, as late as it has to be. In a hole it is thrown away.
+// pass copies what comes from src to dst, as late as it has to be.
 func (r *relay) pass(dst io.Writer, src io.Reader) {
 	b := make([]byte, 16<<10)
 	for {
 		n, err := src.Read(b)
-		if n > 0 && !r.hole.Load() {
+		if n > 0 {
 			if d := r.delay.Load(); d > 0 {
 				time.Sleep(time.Duration(d))
 			}

@@ -31,8 +31,6 @@ type Load struct {
 	Posts   int           // how many of a hundred are POST; 50 when 0, none when negative
 	Timeout time.Duration // of one request, from its appointed time; 10 s
 	Most    int           // requests under way at once, above which further ones are lost by the generator itself; 4000
-	Head    string        // further header lines, each with its CRLF
-	Body    int           // bytes of padding in the body of a POST
 	TLS     *tls.Config   // for HTTPS, without ALPN; nil is plain
 
 	stop    chan struct{}
@@ -192,9 +190,9 @@ func (c *kept) exchange(l *Load, r *record) (keep bool, err error) {
 	id, method, body := ID(r.n, r.post), "GET", ""
 	b := make([]byte, 0, 256)
 	if r.post {
-		method, body = "POST", "id="+id+strings.Repeat(".", l.Body)
+		method, body = "POST", "id="+id
 	}
-	b = fmt.Appendf(b, "%s %s?id=%s HTTP/1.1\r\nHost: load.test\r\n%s", method, l.Path, id, l.Head)
+	b = fmt.Appendf(b, "%s %s?id=%s HTTP/1.1\r\nHost: load.test\r\n", method, l.Path, id)
 	if r.post {
 		b = fmt.Appendf(b, "Content-Length: %d\r\n", len(body))
 	}
@@ -393,16 +391,6 @@ func (r *Result) Slower(from, to, d time.Duration) int {
 		}
 	}
 	return n
-}
-
-// LastLoss returns the time from the start at which the last lost request was due; 0 when none was lost.
-func (r *Result) LastLoss() time.Duration {
-	for _, q := range slices.Backward(r.records) {
-		if q.reason != "" {
-			return q.at
-		}
-	}
-	return 0
 }
 
 // Answered returns the ids of the requests that were answered.
