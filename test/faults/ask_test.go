@@ -122,10 +122,11 @@ next:
 	return sum, ok
 }
 
-// goroutines returns how many the gateway has.
+// goroutines returns how many the gateway has, without those of its clients' connections: they come and go with the load.
 func (g *gateway) goroutines() int {
 	n, _ := g.metric("go_goroutines")
-	return int(n)
+	clients, _ := g.metric("goms_connections")
+	return int(n - clients)
 }
 
 // collect has the gateway's runtime collect, twice, since pools outlive one.

@@ -90,10 +90,11 @@ func TestF38Churn(t *testing.T) {
 	}
 	took := time.Since(began)
 	share := (processorTime(t, g.PID()) - used).Seconds() / took.Seconds()
-	keys, err := registered(t.Context(), c, "crowd")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var keys map[string]int64
+	process.Eventually(r, 30*time.Second, "etcd lists the nodes", func() (err error) {
+		keys, err = registered(t.Context(), c, "crowd")
+		return err
+	})
 	process.Eventually(r, 10*time.Second, "gateway and etcd agree", func() error {
 		nodes, err := g.pool("crowd")
 		if err != nil {

@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -138,7 +139,7 @@ func TestF51Soak(t *testing.T) {
 		round := &row{T: t, values: map[string]any{}}
 		l := s.load()
 		wait(t, 2*time.Second)
-		started := time.Now()
+		started, shocked := time.Now(), l.Elapsed()
 		shock.do(r, s)
 		s.living(r)
 		s.etcd.Ready()
@@ -151,8 +152,15 @@ func TestF51Soak(t *testing.T) {
 		g.collect()
 		rss, _ := g.Memory()
 		samples = append(samples, sample{time.Since(began), float64(rss), float64(g.Files()), float64(g.goroutines())})
-		text := fmt.Sprintf(`{"row":"F51","round":%d,"fault":%q,"requests":%d,"lost_get":%d,"lost_post":%d,"rss_kib":%d,"fds":%d,"goroutines":%d}`,
-			rounds, shock.name, res.Requests, res.LostGET, res.LostPOST, rss>>10, g.Files(), g.goroutines())
+		reasons, err := json.Marshal(res.Errors)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Lost > 0 {
+			t.Logf("round %d, %s, which began at %v:\n%s", rounds, shock.name, shocked, res.LostBy(5))
+		}
+		text := fmt.Sprintf(`{"row":"F51","round":%d,"fault":%q,"requests":%d,"lost_get":%d,"lost_post":%d,"errors":%s,"rss_kib":%d,"fds":%d,"goroutines":%d}`,
+			rounds, shock.name, res.Requests, res.LostGET, res.LostPOST, reasons, rss>>10, g.Files(), g.goroutines())
 		fmt.Println(text)
 	}
 	warm := samples[len(samples)/4:] // the first rounds warm it up
