@@ -94,6 +94,9 @@ func (l *Load) Sent() (all, lost int) {
 // Connections returns how many connections are open.
 func (l *Load) Connections() int { return int(l.open.Load()) }
 
+// InFlight returns how many requests are under way.
+func (l *Load) InFlight() int { return int(l.flying.Load()) }
+
 // Elapsed returns the time since Start.
 func (l *Load) Elapsed() time.Duration { return time.Since(l.began) }
 
