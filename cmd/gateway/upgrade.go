@@ -29,7 +29,7 @@ type upgrades struct {
 
 // newUpgrades takes over what the process before hands on, if there is one. It can be called once in a process.
 func newUpgrades() (*upgrades, error) {
-	flip, err := tableflip.New(tableflip.Options{UpgradeTimeout: upgradeTimeout})
+	flip, err := tableflip.New(tableflip.Options{UpgradeTimeout: upgradeTimeout, ListenConfig: &sockets})
 	if err != nil {
 		return nil, fmt.Errorf("take over sockets: %w", err)
 	}
@@ -38,10 +38,17 @@ func newUpgrades() (*upgrades, error) {
 	return u, nil
 }
 
+// sockets are plain TCP and not Multipath TCP, Go's default, of which Linux filters no segments: a gateway that stops could not
+// keep new connections out of its backlog.
+var sockets = func() (c net.ListenConfig) {
+	c.SetMultipathTCP(false)
+	return c
+}()
+
 // listen opens a socket, or takes over that of the process before.
 func (u *upgrades) listen(network, addr string) (net.Listener, error) {
 	if u == nil {
-		return net.Listen(network, addr)
+		return sockets.Listen(context.Background(), network, addr)
 	}
 	return u.flip.Listen(network, addr)
 }

@@ -27,6 +27,7 @@ type conn struct {
 
 	tls    bool // the client's side is encrypted
 	stream bool // it carries one request of an HTTP/2 connection
+	used   bool // a request has begun on it
 	h2c    bool // it may turn out to be HTTP/2 without TLS
 	http2  bool // and has
 
@@ -46,6 +47,7 @@ const (
 	spliceAbove = 64 << 10              // bytes still to come for which the kernel does the copying
 	maxInterim  = 20                    // 1xx answers before the final one
 	crossTime   = 50 * time.Millisecond // a request may be under way when its idle connection is closed
+	openedTime  = time.Second           // a client that has just connected wants to send something
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 256 << 10
 )
@@ -91,14 +93,21 @@ func (c *conn) await(patience time.Duration) bool {
 	c.r, c.w = 0, 0
 	c.arm(c.gw.clock(), patience)
 	c.phase.Store(phaseIdle)
+	if !c.used {
+		c.phase.Store(phaseOpened)
+	}
 	// Under load the next request is there by the time the others had their turn: one read in place of a
 	// read in vain, a wait and a wake-up. test/bench/nginx.sh measures it.
 	runtime.Gosched()
 	n, err := c.receive()
 	if why := c.wake(); why == endDrain && err != nil {
 		// The gateway is stopping. A request may have crossed that decision: it is still served.
-		c.nc.SetReadDeadline(time.Now().Add(crossTime))
-		n, _ = c.receive()
+		for n == 0 {
+			c.nc.SetReadDeadline(time.Now().Add(crossTime))
+			if n, err = c.receive(); !errors.Is(err, os.ErrDeadlineExceeded) || !newProbe(c.nc).readable() {
+				break // on a busy machine the time may pass before the read is tried
+			}
+		}
 		c.nc.SetReadDeadline(time.Time{})
 	}
 	c.w = n
@@ -146,6 +155,7 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 
 // request lives one request from its head to its record. It reports whether the connection goes on.
 func (c *conn) request(x *exchange) (keep bool) {
+	c.used = true
 	x.peer, x.tls, x.extended = c.peer, c.tls, c.extended
 	end, err := c.readHead(x)
 	c.deadline.Store(0)

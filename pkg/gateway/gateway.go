@@ -103,6 +103,7 @@ type Gateway struct {
 	listeners []Listener
 	closed    bool
 	serving   sync.WaitGroup // goroutines of connections
+	accepting sync.WaitGroup // Serves
 }
 
 // New returns a gateway that serves nothing yet. Until the first Apply, requests get 503 no_registry.

@@ -42,6 +42,7 @@ const expired = -1
 const (
 	phaseBusy      int32 = iota
 	phaseIdle            // between two requests: ended when the gateway drains
+	phaseOpened          // before the first request: ended when the gateway drains, but not at once
 	phaseAnswer          // waiting for a node: ended when the client goes away
 	phaseStreaming       // the kernel moves the bytes: progress puts the deadline off
 	phaseTunnel          // as streaming; ended with the drain's limit
@@ -135,11 +136,11 @@ func (g *guard) endLocked(why ending) {
 	}
 }
 
-// endIdle ends the wait for another request, because the gateway stops.
-func (g *guard) endIdle() {
+// endIdle ends the wait for another request, because the gateway stops; also that for a first one, if opened.
+func (g *guard) endIdle(opened bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.phase.Load() == phaseIdle && g.why == endNone {
+	if phase := g.phase.Load(); (phase == phaseIdle || opened && phase == phaseOpened) && g.why == endNone {
 		g.why = endDrain
 		g.nc.SetDeadline(past)
 	}

@@ -18,7 +18,9 @@ func (g *Gateway) Serve(l Listener) error {
 		return ln.Close()
 	}
 	g.listeners = append(g.listeners, l)
+	g.accepting.Add(1)
 	g.mu.Unlock()
+	defer g.accepting.Done()
 	if l.TLS != nil || l.H2C {
 		g.http2.start()
 	}
@@ -26,6 +28,7 @@ func (g *Gateway) Serve(l Listener) error {
 	pause := time.Duration(0)
 	for {
 		if !g.waitForRoom() {
+			g.emptyBacklog(l)
 			return nil
 		}
 		nc, err := ln.Accept()
@@ -35,6 +38,7 @@ func (g *Gateway) Serve(l Listener) error {
 			continue
 		}
 		if g.stopped() {
+			g.emptyBacklog(l)
 			return nil
 		}
 		if !temporary(err) {
@@ -110,7 +114,12 @@ func (g *Gateway) Drain() { g.draining.Store(true) }
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Drain()
 	wait(ctx, g.set().DrainDelay)
-	g.CloseListeners()
+	g.stopAccepting(func(ln net.Listener) {
+		if d, ok := ln.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(past) != nil {
+			ln.Close() //nolint:errcheck // its backlog is lost either way
+		}
+	})
+	g.accepting.Wait()
 	limit, cancel := context.WithTimeout(ctx, g.set().DrainTimeout)
 	defer cancel()
 	goneAway := g.http2.goAway(limit)
@@ -122,9 +131,10 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
+	opened := time.Now().Add(openedTime)
 	for {
 		for _, c := range g.snapshotConns(nil) {
-			c.endIdle()
+			c.endIdle(time.Now().After(opened))
 		}
 		select {
 		case <-done:
@@ -163,9 +173,14 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// CloseListeners takes the connections that wait in the backlogs, then closes the listeners. Shutdown does it in its time;
-// a process whose sockets another one serves by now does it at once. What is connected goes on.
+// CloseListeners closes the listeners at once, and with them the connections that wait in their backlogs. It is for a
+// process whose sockets another one serves by now: the backlogs are that one's too. What is connected goes on.
 func (g *Gateway) CloseListeners() {
+	g.stopAccepting(func(ln net.Listener) { ln.Close() }) //nolint:errcheck // it is closed either way
+}
+
+// stopAccepting makes the Serves end: wake is what makes an Accept return.
+func (g *Gateway) stopAccepting(wake func(net.Listener)) {
 	g.mu.Lock()
 	listeners := g.listeners
 	g.listeners = nil
@@ -173,16 +188,36 @@ func (g *Gateway) CloseListeners() {
 	g.room.Broadcast()
 	g.mu.Unlock()
 	for _, l := range listeners {
-		if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
-			for {
-				nc, err := l.Accept()
-				if err != nil {
-					break
-				}
-				g.start(l.wrap(g, nc))
-			}
+		wake(l.Listener)
+	}
+}
+
+// Of a listener that is about to be closed.
+const (
+	backlogPause = 100 * time.Millisecond // without a new connection: handshakes under way have ended
+	backlogLimit = 2 * time.Second        // in all
+)
+
+// emptyBacklog takes the connections that wait in a backlog, because closing the listener would reset them after their
+// clients have sent a request. New ones are kept out meanwhile where the system can, which is plain TCP on Linux, not
+// Multipath TCP: a client that connects now tries again a second later, and is refused then.
+func (g *Gateway) emptyBacklog(l Listener) {
+	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
+	if !ok {
+		return
+	}
+	keepOut(l.Listener)
+	for end := time.Now().Add(backlogLimit); time.Now().Before(end); {
+		if d.SetDeadline(time.Now().Add(backlogPause)) != nil {
+			return // it is closed
 		}
-		l.Close()
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			g.start(l.wrap(g, nc))
+		case !waiting(l.Listener): // a late look: a busy machine may let the pause pass before Accept is tried
+			return
+		}
 	}
 }
 

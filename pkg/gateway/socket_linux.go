@@ -101,3 +101,43 @@ func transferred(nc net.Conn) (out, in uint64) {
 
 // canSplice says that the kernel can move bytes between two TCP connections.
 const canSplice = true
+
+// waiting reports whether connections wait in the backlog of ln.
+func waiting(ln net.Listener) bool {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	found := false
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(fds, 0)
+			found = err == unix.EINTR || n > 0 && fds[0].Revents&unix.POLLIN != 0
+		})
+	}
+	return found
+}
+
+// noSYN lets a TCP socket drop segments that begin a connection. A filter of a TCP socket sees the segment from its header
+// on, whose flags are at 13: SYN (2) without ACK (16) is dropped, all else passes.
+var noSYN = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13},
+	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0x12},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x02, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+}
+
+// keepOut lets no new connection into the backlog of ln, where it is TCP. Handshakes under way end as usual.
+func keepOut(ln net.Listener) {
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { // without it a connection may still come between the last look and the end
+			_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(noSYN)), Filter: &noSYN[0]})
+		})
+	}
+}

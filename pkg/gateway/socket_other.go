@@ -32,3 +32,9 @@ func transferred(net.Conn) (out, in uint64) { return 0, 0 }
 
 // canSplice says that bodies are copied through a buffer, so that progress is seen.
 const canSplice = false
+
+// waiting is not known on this system.
+func waiting(net.Listener) bool { return false }
+
+// keepOut is not known on this system.
+func keepOut(net.Listener) {}
