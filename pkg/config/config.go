@@ -84,12 +84,30 @@ type Options struct {
 // and never changes what the maps, slices and pointers in the defaults point to.
 func Load(path string, dst any, o Options) error {
 	root := target(dst)
+	return fill(root, o, func(c *complaints) *tree {
+		return readPath(path, c, func(key string) bool { return isMapField(root.Type(), key) })
+	})
+}
+
+// LoadText is Load for the text of one file, which need not lie on a disk. Complaints call it name.
+func LoadText(name string, text []byte, dst any, o Options) error {
+	return fill(target(dst), o, func(c *complaints) *tree {
+		if len(text) > maxFile {
+			c.fatal(&Error{File: name, Msg: "is larger than " + Bytes(maxFile).String()})
+			return nil
+		}
+		return parse(name, text, c)
+	})
+}
+
+// fill is Load for what read returns.
+func fill(root reflect.Value, o Options, read func(*complaints) *tree) error {
 	checkTypes(root.Type())
 	if o.Env == nil {
 		o.Env = os.LookupEnv
 	}
 	d := &decoder{env: o.Env, places: map[string]place{}}
-	tree := readPath(path, &d.complaints, func(key string) bool { return isMapField(root.Type(), key) })
+	tree := read(&d.complaints)
 	if tree != nil {
 		d.decode(tree, root, "", hints{})
 	}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -26,8 +25,6 @@ const (
 	maxFile = 512 << 20
 	// sumMark begins the last line of a file, the checksum of all lines before it.
 	sumMark = "sha256 "
-	// asidePattern ends the name of a file that is being written.
-	asidePattern = ".*.new"
 )
 
 // File keeps the last good set of nodes on disk, for a process that starts while the store is away. It holds what the store says
@@ -74,7 +71,7 @@ func NewFile(path, project string, log *slog.Logger) *File {
 // Load reads the file. When there is none the error is fs.ErrNotExist. A file that cannot be used, because it is damaged, of another
 // project or of a newer version, is moved aside (its name with ".bad" behind it) and the error says what is wrong with it.
 func (f *File) Load() (Saved, error) {
-	f.clean()
+	cleanAside(f.path)
 	b, err := readFile(f.path)
 	if err != nil {
 		return Saved{}, fmt.Errorf("read the saved nodes: %w", err)
@@ -88,19 +85,6 @@ func (f *File) Load() (Saved, error) {
 		return Saved{}, errors.Join(err, rerr)
 	}
 	return Saved{}, err
-}
-
-// clean removes what writes that were cut off have left behind.
-func (f *File) clean() {
-	left, err := filepath.Glob(f.path + asidePattern)
-	if err != nil {
-		return // a name that is no pattern: then they stay
-	}
-	for _, path := range left {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Minute {
-			os.Remove(path) //nolint:errcheck // it only takes room
-		}
-	}
 }
 
 func readFile(path string) ([]byte, error) {
@@ -155,7 +139,7 @@ func (f *File) flush() {
 	if s == nil {
 		return
 	}
-	err := f.write(*s)
+	err := ReplaceFile(f.path, f.encode(*s))
 	f.mu.Lock()
 	was := f.failing
 	f.failing = err != nil
@@ -169,45 +153,6 @@ func (f *File) flush() {
 	case err == nil && was:
 		f.log.Info("the nodes are saved again", "path", f.path)
 	}
-}
-
-// write replaces the file.
-func (f *File) write(s Saved) (err error) {
-	dir := filepath.Dir(f.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	// A name of its own: several gateways may share the directory, and then the file too. Its mode is 0600.
-	out, err := os.CreateTemp(dir, filepath.Base(f.path)+asidePattern)
-	if err != nil {
-		return err
-	}
-	aside := out.Name()
-	_, err = out.Write(f.encode(s))
-	if err == nil {
-		err = out.Sync()
-	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(aside, f.path)
-	}
-	if err != nil {
-		os.Remove(aside) //nolint:errcheck // the first error counts
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func (f *File) encode(s Saved) []byte {

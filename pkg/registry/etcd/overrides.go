@@ -17,8 +17,9 @@ var ErrNoNode = errors.New("no such node")
 // calling goroutine. It returns when ctx is done, with its error, or with registry.ErrClosed when r is closed, and not before.
 // While etcd is away, or refuses, what was told last stands. What cannot be read is counted in Status.Ignored and left out.
 func (r *Registry) WatchOverrides(ctx context.Context, fn func([]registry.Override)) error {
-	return r.poll(ctx, "overrides", registry.OverridePrefix(r.cfg.Project), func(resp *clientv3.GetResponse) {
+	return r.poll(ctx, "overrides", registry.OverridePrefix(r.cfg.Project), func(resp *clientv3.GetResponse) error {
 		fn(r.readOverrides(resp))
+		return nil
 	})
 }
 

@@ -13,19 +13,24 @@ import (
 )
 
 // poll calls fn with what lies under a prefix, then again whenever that has changed, until ctx is done. It is for small sets of keys, where listing all of them costs no more than keeping account of events: whatever befell the store or
-// the watch, the next listing is right. Trouble that is more than an outage, which Watch reports, is logged when it begins.
-func (r *Registry) poll(ctx context.Context, what, prefix string, fn func(*clientv3.GetResponse)) error {
+// the watch, the next listing is right. When fn returns an error it is called again with the next listing, soon. Trouble that is
+// more than an outage, which Watch reports, is logged when it begins.
+func (r *Registry) poll(ctx context.Context, what, prefix string, fn func(*clientv3.GetResponse) error) error {
 	bound, stop := r.bind(ctx)
 	defer stop()
 	var again retry
 	failing := false
 	var last *clientv3.GetResponse
 	for bound.Err() == nil {
-		err := r.pollOnce(bound, what, prefix, func(resp *clientv3.GetResponse) {
-			if last == nil || !slices.EqualFunc(last.Kvs, resp.Kvs, sameEntry) {
-				last = resp
-				fn(resp)
+		err := r.pollOnce(bound, what, prefix, func(resp *clientv3.GetResponse) error {
+			if last != nil && slices.EqualFunc(last.Kvs, resp.Kvs, sameEntry) {
+				return nil
 			}
+			if err := fn(resp); err != nil {
+				return err
+			}
+			last = resp
+			return nil
 		})
 		if bound.Err() != nil {
 			break
@@ -49,7 +54,7 @@ func sameEntry(a, b *mvccpb.KeyValue) bool {
 }
 
 // pollOnce lists, calls fn, and returns when it is time to list again.
-func (r *Registry) pollOnce(ctx context.Context, what, prefix string, fn func(*clientv3.GetResponse)) error {
+func (r *Registry) pollOnce(ctx context.Context, what, prefix string, fn func(*clientv3.GetResponse) error) error {
 	client, err := r.connect(ctx)
 	if err != nil {
 		return err
@@ -58,7 +63,9 @@ func (r *Registry) pollOnce(ctx context.Context, what, prefix string, fn func(*c
 	if err != nil {
 		return fmt.Errorf("list %s: %w", what, err)
 	}
-	fn(resp)
+	if err := fn(resp); err != nil {
+		return err
+	}
 
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.CheckInterval)
 	defer cancel()

@@ -37,7 +37,7 @@ var (
 type RouteDoc struct {
 	// Version counts pushes and rollbacks from 1.
 	Version int64 `json:"version"`
-	// YAML is the table as it was pushed. It is empty in lists.
+	// YAML is the table as it was pushed.
 	YAML []byte `json:"-"`
 	// Size is the length of YAML in bytes, and Digest its SHA-256 in hex.
 	Size   int    `json:"size"`
@@ -79,7 +79,7 @@ func (t *Routes) Push(ctx context.Context, yaml []byte, from int64, comment, aut
 }
 
 // Rollback stores the table of an older version as the newest one. It returns an error that wraps ErrNoRoutes when that version is
-// not there, or no longer.
+// not there, or no longer; when it is the newest table already nothing is stored and that is returned.
 func (t *Routes) Rollback(ctx context.Context, version int64, comment, author string) (RouteDoc, error) {
 	old, err := t.Pull(ctx, version)
 	if err != nil {
@@ -113,7 +113,7 @@ func (t *Routes) Pull(ctx context.Context, version int64) (RouteDoc, error) {
 	return doc, nil
 }
 
-// List returns the versions that are kept, the newest first, without their tables.
+// List returns the versions that are kept, the newest first. One that is damaged has only its Version.
 func (t *Routes) List(ctx context.Context) ([]RouteDoc, error) {
 	client, err := t.r.connect(ctx)
 	if err != nil {
@@ -133,37 +133,44 @@ func (t *Routes) List(ctx context.Context) ([]RouteDoc, error) {
 		switch {
 		case errors.Is(err, ErrNoRoutes): // trimmed meanwhile
 			continue
+		case errors.Is(err, errDamaged):
+			doc = RouteDoc{Version: version}
 		case err != nil:
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		doc.YAML = nil
 		list = append(list, doc)
 	}
 	return list, nil
 }
 
 // Watch calls fn with the newest version, then again with each newer one, from the calling goroutine; versions that are replaced
-// at once may be left out. Before anything was pushed it is not called. It returns when ctx is done, with its error, or with
-// registry.ErrClosed when the registry is closed. While etcd is away, or when the newest table is damaged, which is logged, what
-// was told last stands.
-func (t *Routes) Watch(ctx context.Context, fn func(RouteDoc)) error {
-	var told RouteDoc
-	return t.r.poll(ctx, "routes", t.head(), func(resp *clientv3.GetResponse) {
+// at once may be left out. When there is none it is called with the zero RouteDoc, also when there was one before; when the
+// newest is damaged or missing, with an error, which is logged and counted in Status.Ignored. It returns when ctx is done, with
+// its error, or with registry.ErrClosed when the registry is closed. While etcd is away what was told last stands.
+func (t *Routes) Watch(ctx context.Context, fn func(RouteDoc, error)) error {
+	return t.r.poll(ctx, "routes", t.head(), func(resp *clientv3.GetResponse) error {
 		if len(resp.Kvs) == 0 {
-			return // whoever emptied the store did not mean to take all routes away
+			fn(RouteDoc{}, nil)
+			return nil
 		}
 		version, err := parseVersion(string(resp.Kvs[0].Value))
+		if err != nil {
+			err = fmt.Errorf("%w: key %q: %w", errDamaged, t.head(), err)
+		}
 		var doc RouteDoc
 		if err == nil {
 			doc, err = t.Pull(ctx, version)
 		}
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case errors.Is(err, errDamaged), errors.Is(err, ErrNoRoutes):
 			t.r.ignore(fmt.Sprintf("%s@%d", t.head(), resp.Kvs[0].ModRevision), err)
-		case err == nil && (doc.Version != told.Version || doc.Digest != told.Digest):
-			told = doc
-			fn(doc)
+			fn(RouteDoc{}, err)
+		case err != nil: // etcd went away in between
+			return err
+		default:
+			fn(doc, nil)
 		}
+		return nil
 	})
 }
 
@@ -202,10 +209,14 @@ func (t *Routes) store(ctx context.Context, from int64, doc RouteDoc) (RouteDoc,
 func (t *Routes) commit(ctx context.Context, client *clientv3.Client, doc RouteDoc, mod int64) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.r.timeout())
 	defer cancel()
+	value, err := doc.MarshalText()
+	if err != nil {
+		return false, err
+	}
 	resp, err := client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(t.head()), "=", mod)).
 		Then(
-			clientv3.OpPut(t.key(doc.Version), doc.value()),
+			clientv3.OpPut(t.key(doc.Version), string(value)),
 			clientv3.OpPut(t.head(), strconv.FormatInt(doc.Version, 10)),
 			clientv3.OpDelete(t.prefix+"v/", clientv3.WithRange(t.key(max(doc.Version-KeptRoutes+1, 0)))),
 		).Commit()
@@ -246,16 +257,30 @@ func (t *Routes) read(ctx context.Context, client *clientv3.Client, version int6
 }
 
 func parseRouteDoc(version int64, kv *mvccpb.KeyValue) (RouteDoc, error) {
-	head, yaml, ok := strings.Cut(string(kv.Value), "\n")
 	var doc RouteDoc
-	if err := json.Unmarshal([]byte(head), &doc); err != nil || !ok {
-		return RouteDoc{}, fmt.Errorf("version %d: %w: its first line says nothing of it", version, errDamaged)
+	err := doc.UnmarshalText(kv.Value)
+	if err == nil && doc.Version != version {
+		err = fmt.Errorf("%w: it says that it is version %d", errDamaged, doc.Version)
 	}
-	doc.YAML = []byte(yaml)
-	if doc.Version != version || doc.Digest != digest(doc.YAML) {
-		return RouteDoc{}, fmt.Errorf("version %d: %w: its checksum is another", version, errDamaged)
+	if err != nil {
+		return RouteDoc{}, fmt.Errorf("version %d: %w", version, err)
 	}
 	return doc, nil
+}
+
+// UnmarshalText reads what MarshalText has written, and says when it was damaged since. It keeps no part of text.
+func (doc *RouteDoc) UnmarshalText(text []byte) error {
+	head, yaml, ok := strings.Cut(string(text), "\n")
+	*doc = RouteDoc{}
+	type plain RouteDoc // without UnmarshalText
+	if err := json.Unmarshal([]byte(head), (*plain)(doc)); err != nil || !ok {
+		return fmt.Errorf("%w: its first line says nothing of it", errDamaged)
+	}
+	doc.YAML = []byte(yaml)
+	if doc.Digest != digest(doc.YAML) {
+		return fmt.Errorf("%w: its checksum is another", errDamaged)
+	}
+	return nil
 }
 
 func (t *Routes) versionOf(key string) (int64, error) {
@@ -274,13 +299,14 @@ func parseVersion(s string) (int64, error) {
 	return v, nil
 }
 
-// value is how doc is kept.
-func (doc RouteDoc) value() string {
-	head, err := json.Marshal(doc)
+// MarshalText returns doc as it is kept: a line of JSON about the table, then the table. The error is always nil.
+func (doc RouteDoc) MarshalText() ([]byte, error) {
+	type plain RouteDoc // without MarshalText
+	head, err := json.Marshal(plain(doc))
 	if err != nil {
 		panic("BUG: encode routes: " + err.Error())
 	}
-	return string(head) + "\n" + string(doc.YAML)
+	return append(append(head, '\n'), doc.YAML...), nil
 }
 
 func (doc RouteDoc) check() error {

@@ -53,7 +53,7 @@ func TestRoutesAreVersions(t *testing.T) {
 		t.Errorf("Rollback() to what is not there = %v, want %v", err, etcd.ErrNoRoutes)
 	}
 	list, err := routes.List(ctx)
-	if err != nil || len(list) != 3 || list[0].Version != 3 || list[0].RolledBack != 1 || list[2].Comment != "why a: 1\n" || list[0].YAML != nil {
+	if err != nil || len(list) != 3 || list[0].Version != 3 || list[0].RolledBack != 1 || list[2].Comment != "why a: 1\n" || string(list[1].YAML) != "a: 2\n" {
 		t.Errorf("List() = %+v, %v, want 3 versions, the newest first", list, err)
 	}
 }
@@ -133,12 +133,20 @@ func TestRoutesWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	var told []etcd.RouteDoc
+	bad, none := 0, 0 // times an error was told, and that there is no table
 	done := make(chan error, 1)
 	go func() {
-		done <- routes.Watch(ctx, func(doc etcd.RouteDoc) {
+		done <- routes.Watch(ctx, func(doc etcd.RouteDoc, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, doc)
+			switch {
+			case err != nil:
+				bad++
+			case doc.Version == 0:
+				none++
+			default:
+				told = append(told, doc)
+			}
 		})
 	}()
 	newest := func(want string) func() bool {
@@ -154,23 +162,35 @@ func TestRoutesWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	count := func(n *int) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return *n > 0
+		}
+	}
+	eventually(t, "that there is none", 5*time.Second, count(&none))
 	push("a: 1")
 	eventually(t, "first table", 5*time.Second, newest("a: 1"))
 	push("a: 2")
 	eventually(t, "second table", 5*time.Second, newest("a: 2"))
-	// What somebody spoils is not told, and an etcd that lost everything takes no routes away.
+	// What somebody spoils is told as an error, and that it is lost as none.
 	s.put("goms/routes/v/000000000002", "{}\nb: 1")
 	s.put("goms/routes/head", "1")
 	eventually(t, "older table", 5*time.Second, newest("a: 1"))
 	s.put("goms/routes/head", "2")
 	eventually(t, "complaint", 5*time.Second, func() bool { return r.Status().Ignored > 0 })
+	eventually(t, "error", 5*time.Second, count(&bad))
+	if !newest("a: 1")() {
+		t.Error("a damaged table was told")
+	}
+	mu.Lock()
+	none = 0
+	mu.Unlock()
 	s.down()
 	s.empty()
 	s.up()
-	pause(time.Second)
-	if !newest("a: 1")() {
-		t.Error("the last good table is gone")
-	}
+	eventually(t, "that it is gone", 20*time.Second, count(&none))
 	push("a: 9")
 	eventually(t, "table after the loss", 5*time.Second, newest("a: 9"))
 	cancel()

@@ -1,0 +1,64 @@
+package registry
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// asidePattern ends the name of a file that is being written.
+const asidePattern = ".*.new"
+
+// ReplaceFile writes a file as a whole, aside, synced and renamed, so that a full disk or a crash leaves the old one. Its mode is
+// 0600, and that of a directory that it makes 0700. Several processes may replace one file.
+func ReplaceFile(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	cleanAside(path)
+	// A name of its own: several gateways may share the directory, and then the file too. Its mode is 0600.
+	out, err := os.CreateTemp(dir, filepath.Base(path)+asidePattern)
+	if err != nil {
+		return err
+	}
+	aside := out.Name()
+	_, err = out.Write(content)
+	if err == nil {
+		err = out.Sync()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(aside, path)
+	}
+	if err != nil {
+		os.Remove(aside) //nolint:errcheck // the first error counts
+		return err
+	}
+	return syncDir(dir)
+}
+
+// cleanAside removes what writes that were cut off have left behind.
+func cleanAside(path string) {
+	left, err := filepath.Glob(path + asidePattern)
+	if err != nil {
+		return // a name that is no pattern: then they stay
+	}
+	for _, aside := range left {
+		if info, err := os.Stat(aside); err == nil && time.Since(info.ModTime()) > time.Minute {
+			os.Remove(aside) //nolint:errcheck // it only takes room
+		}
+	}
+}
+
+// syncDir makes a rename in dir last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
