@@ -36,6 +36,8 @@ func command(ctx context.Context, args []string, stdout io.Writer, replace func(
 		err = printConfig(f, args, stdout)
 	case "node":
 		err = nodeCommand(ctx, f, args, stdout)
+	case "routes":
+		err = routesCommands(ctx, f, args, stdout)
 	case "healthcheck":
 		err = healthcheck(ctx, f, args)
 	case "version":
@@ -54,20 +56,21 @@ func command(ctx context.Context, args []string, stdout io.Writer, replace func(
 }
 
 func suggestion(command string) string {
-	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "node", "version"}); near != "" {
+	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "node", "routes", "version"}); near != "" {
 		return fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return ""
 }
 
 func usage(w io.Writer, f *flags) {
-	fmt.Fprintf(w, `Usage: gateway [serve|check|config|healthcheck|node|version] [flags]
+	fmt.Fprintf(w, `Usage: gateway [serve|check|config|healthcheck|node|routes|version] [flags]
 
   serve        run the gateway (when no command is given)
   check        check the configuration: OK or every complaint, exit code 0 or 3
   config       print the effective configuration, secrets masked
   healthcheck  ask the gateway on this host's HTTP port whether it lives, exit code 0 or 1
   node         list the nodes in etcd, or drain, undrain, weigh or reset one for all gateways
+  routes       push, pull, list, diff or rollback the route table in etcd (gateway routes -h); diff has exit code 1 when there is a difference
   version      print the version
 
 Flags (one dash or two, _ or -):

@@ -114,6 +114,10 @@ func openRegistry(f *flags, args []string) (*etcd.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return registryOf(c)
+}
+
+func registryOf(c *Config) (*etcd.Registry, error) {
 	addrs := c.Project.EtcdAddr
 	if len(addrs) == 0 {
 		addrs = []string{c.Project.Etcd.Embedded.Addr}

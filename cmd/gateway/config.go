@@ -41,6 +41,11 @@ type Gateway struct {
 	// SnapshotFile is where the nodes are kept for a start without etcd, "" nowhere: data/{projectName}.nodes.
 	SnapshotFile string `yaml:"snapshotFile"`
 
+	// RoutesFrom is where the routes come from: "file" is services of the configuration, "etcd" the table that gateway routes
+	// push has put there, and until then services. RoutesFile is where that is kept for a start without etcd, "" nowhere.
+	RoutesFrom string `yaml:"routesFrom"` // file
+	RoutesFile string `yaml:"routesFile"` // data/{projectName}.routes
+
 	// TLS is the HTTPS listener: there is one when there are certificates, or hosts to obtain them for.
 	TLS TLS `yaml:"tls"`
 
@@ -67,7 +72,7 @@ func (t TLS) enabled() bool { return len(t.Certificates) > 0 || len(t.ACME.Hosts
 func defaultConfig() Config {
 	return Config{
 		Project: project.Default(),
-		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, SnapshotFile: "data/{projectName}.nodes", TLS: TLS{Port: 8443, RedirectPort: -1}, Settings: gateway.DefaultSettings()},
+		Gateway: Gateway{HTTPPort: 8080, RPCPort: 8180, AdminHost: "127.0.0.1", AdminPort: -1, Prefix: route.DefaultPrefix, SnapshotFile: "data/{projectName}.nodes", RoutesFrom: routesFromFile, RoutesFile: "data/{projectName}.routes", TLS: TLS{Port: 8443, RedirectPort: -1}, Settings: gateway.DefaultSettings()},
 	}
 }
 
@@ -98,6 +103,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := route.New(g.Prefix, nil); err != nil {
 		complain("gateway.prefix", "%v", err)
+	}
+	if g.RoutesFrom != routesFromFile && g.RoutesFrom != routesFromEtcd {
+		complain("gateway.routesFrom", "%q is neither file nor etcd", g.RoutesFrom)
 	}
 	g.TLS.validate(complain)
 	for i, l := range g.Listeners {

@@ -6,12 +6,14 @@
 //	gateway healthcheck -http_port 8080
 //	gateway node list                  # the nodes in etcd, and what is set for them
 //	gateway node drain user 10.0.0.7:9180_10.0.0.7:9080   # also undrain, weight … 5, reset: for all gateways
+//	gateway routes push configs/services.yml -m "why"     # into etcd; also pull, list, diff, rollback 3
 //	gateway version
 //
 // Files: the directory configs, if it is there, or what -config names. Every key can be set by a
 // variable, as GOMS_CALL_SERVICE_KEY; flags win over both. -h lists the flags. Without an address of
 // etcd the gateway runs one of its own, by default on 127.0.0.1:2379 with its data in data/etcd.
 // With one it keeps the nodes in data/{projectName}.nodes (gateway.snapshotFile), to start from while etcd is away.
+// With gateway.routesFrom: etcd the routes are those that gateway routes has put into etcd, kept in data/{projectName}.routes.
 //
 // Ports: HTTP (8080) takes the clients' requests; gRPC (8180) wants the call-service key; the admin
 // port (HTTP port + 200, loopback only) serves /metrics, /debug/pprof/, /log-level and /cluster.

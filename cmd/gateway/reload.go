@@ -50,6 +50,7 @@ type reloader struct {
 	asked  chan os.Signal
 
 	served, seen string // digests: of what is in use or was refused, and of what the last look saw
+	refused      error  // why the files that were read last are not in use; nil when they are
 }
 
 // listen takes SIGHUP over from now on: one that comes while the gateway starts must not end it.
@@ -58,12 +59,14 @@ func (r *reloader) listen() {
 	signal.Notify(r.asked, syscall.SIGHUP)
 }
 
-// run looks for changes until ctx is done.
-func (r *reloader) run(ctx context.Context) {
-	look := time.NewTicker(lookInterval)
-	defer look.Stop()
+// run looks for changes until ctx is done, but waits a little until the gateway has told of itself, so that it tells of what has
+// changed after that.
+func (r *reloader) run(ctx context.Context, published <-chan struct{}) {
 	r.served = r.digest()
 	r.seen = r.served
+	r.p.await(ctx, published)
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -71,7 +74,10 @@ func (r *reloader) run(ctx context.Context) {
 		case <-r.asked:
 			r.served = r.digest()
 			r.reload(ctx)
+		case news := <-r.p.stored.changed():
+			r.takeStored(ctx, news)
 		case <-look.C:
+			r.p.stored.save()
 			if now := r.digest(); now != r.seen {
 				r.seen = now
 			} else if now != r.served {
@@ -101,8 +107,9 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 	if err != nil {
 		r.p.log.Error("the configuration cannot be used, the one before stays", "err", err)
-		r.p.gateway.ReloadFailed(err)
 	}
+	r.refused = err
+	r.report()
 }
 
 func (r *reloader) take(ctx context.Context, next *Config) error {
@@ -111,13 +118,13 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 	if fixed := config.Changed(&now, next); len(fixed) > 0 {
 		r.p.log.Warn("these changes of the configuration need a restart", "keys", strings.Join(fixed, " "))
 	}
+	r.p.stored.over(&now)
 	l, err := now.live()
 	if err != nil {
 		return err
 	}
 	changed := config.Changed(r.config, &now)
 	if len(changed) == 0 && l.Keys.Equal(r.p.keys.Load()) {
-		r.p.gateway.ReloadPassed()
 		r.p.log.Info("configuration read again, nothing in it has changed")
 		return nil
 	}
@@ -133,13 +140,18 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 	}
 	r.config = &now
 	r.p.keys.Store(l.Keys)
+	r.publish(ctx, l)
+	r.p.log.Info("configuration reloaded", "changed", summary(changed), "routes", l.Routes.Digest())
+	return nil
+}
+
+// publish tells the others which routes are served.
+func (r *reloader) publish(ctx context.Context, l gateway.Live) {
 	node := r.p.node
 	node.Routes = l.Routes.Digest()
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // when etcd is away it stays wanted
 	defer cancel()
 	r.p.publish(ctx, node)
-	r.p.log.Info("configuration reloaded", "changed", summary(changed), "routes", l.Routes.Digest())
-	return nil
 }
 
 // summary names the first few keys.

@@ -80,6 +80,7 @@ type process struct {
 	keys      atomic.Pointer[auth.CallKeys] // as the configuration has them now
 	level     *slog.LevelVar                // of log
 	reloader  *reloader
+	stored    *stored                // the routes of etcd; nil when they come from the configuration
 	upgrades  *upgrades              // nil: it cannot be replaced
 	figures   []prometheus.Collector // of what is not the gateway's
 }
@@ -151,6 +152,7 @@ func (p *process) startEtcd(ctx context.Context) ([]string, error) {
 // assemble makes the parts that hold no port.
 func (p *process) assemble(addrs []string) error {
 	c := p.config
+	p.stored = c.openStored(p.etcd != nil, p.log)
 	live, err := c.live()
 	if err != nil {
 		return err
@@ -211,6 +213,9 @@ func (p *process) run(ctx context.Context) error {
 	back.Go(func() error { return p.gateway.Run(background) })
 	back.Go(func() error { return ended(background, p.registry.Run(background)) })
 	back.Go(func() error { return ended(background, p.members.Watch(background, p.gateway.Apply)) })
+	if p.stored != nil {
+		back.Go(func() error { return ended(background, p.stored.follow(background, p.registry.Routes())) })
+	}
 	if p.upgrades != nil {
 		back.Go(func() error { return p.upgrades.run(background, p.log, p.etcd != nil) })
 	}
@@ -256,7 +261,7 @@ func (p *process) run(ctx context.Context) error {
 		defer close(published)
 		p.publish(stopping, p.node)
 	})
-	publishing.Go(func() { p.reloader.run(stopping) })
+	publishing.Go(func() { p.reloader.run(stopping, published) })
 	front.Go(func() error {
 		p.awaitNodes(stopping)
 		p.await(stopping, published) // the process before leaves the key to this one
@@ -311,11 +316,16 @@ func (p *process) watchEtcd(ctx context.Context) error {
 	}
 }
 
-// firstNodes is how long clients wait in the backlog for the gateway to learn of nodes before it begins
-// to answer that it knows none.
+// firstNodes is how long clients wait in the backlog for the gateway to learn of nodes, and of the routes in etcd, before it
+// begins to answer that it knows none.
 const firstNodes = 2 * time.Second
 
-func (p *process) awaitNodes(ctx context.Context) { p.await(ctx, p.gateway.Known()) }
+func (p *process) awaitNodes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstNodes)
+	defer cancel()
+	p.await(ctx, p.gateway.Known())
+	p.await(ctx, p.stored.known())
+}
 
 // await waits for done, but not for ever: etcd may be away.
 func (p *process) await(ctx context.Context, done <-chan struct{}) {

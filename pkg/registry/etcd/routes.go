@@ -133,7 +133,7 @@ func (t *Routes) List(ctx context.Context) ([]RouteDoc, error) {
 		switch {
 		case errors.Is(err, ErrNoRoutes): // trimmed meanwhile
 			continue
-		case errors.Is(err, errDamaged):
+		case errors.Is(err, ErrRoutesDamaged):
 			doc = RouteDoc{Version: version}
 		case err != nil:
 			return nil, fmt.Errorf("list routes: %w", err)
@@ -155,14 +155,14 @@ func (t *Routes) Watch(ctx context.Context, fn func(RouteDoc, error)) error {
 		}
 		version, err := parseVersion(string(resp.Kvs[0].Value))
 		if err != nil {
-			err = fmt.Errorf("%w: key %q: %w", errDamaged, t.head(), err)
+			err = fmt.Errorf("%w: key %q: %w", ErrRoutesDamaged, t.head(), err)
 		}
 		var doc RouteDoc
 		if err == nil {
 			doc, err = t.Pull(ctx, version)
 		}
 		switch {
-		case errors.Is(err, errDamaged), errors.Is(err, ErrNoRoutes):
+		case errors.Is(err, ErrRoutesDamaged), errors.Is(err, ErrNoRoutes):
 			t.r.ignore(fmt.Sprintf("%s@%d", t.head(), resp.Kvs[0].ModRevision), err)
 			fn(RouteDoc{}, err)
 		case err != nil: // etcd went away in between
@@ -193,7 +193,7 @@ func (t *Routes) store(ctx context.Context, from int64, doc RouteDoc) (RouteDoc,
 			if err == nil && now.Digest == digest(doc.YAML) {
 				return now, nil
 			}
-			if err != nil && !errors.Is(err, ErrNoRoutes) && !errors.Is(err, errDamaged) {
+			if err != nil && !errors.Is(err, ErrNoRoutes) && !errors.Is(err, ErrRoutesDamaged) {
 				return RouteDoc{}, err
 			}
 		}
@@ -242,8 +242,8 @@ func (t *Routes) newest(ctx context.Context, client *clientv3.Client) (version, 
 	return version, resp.Kvs[0].ModRevision, nil
 }
 
-// errDamaged is a version that somebody has spoilt.
-var errDamaged = errors.New("it is damaged")
+// ErrRoutesDamaged is returned for a version that somebody has spoilt.
+var ErrRoutesDamaged = errors.New("it is damaged")
 
 func (t *Routes) read(ctx context.Context, client *clientv3.Client, version int64) (RouteDoc, error) {
 	resp, err := t.r.get(ctx, client, t.key(version))
@@ -260,7 +260,7 @@ func parseRouteDoc(version int64, kv *mvccpb.KeyValue) (RouteDoc, error) {
 	var doc RouteDoc
 	err := doc.UnmarshalText(kv.Value)
 	if err == nil && doc.Version != version {
-		err = fmt.Errorf("%w: it says that it is version %d", errDamaged, doc.Version)
+		err = fmt.Errorf("%w: it says that it is version %d", ErrRoutesDamaged, doc.Version)
 	}
 	if err != nil {
 		return RouteDoc{}, fmt.Errorf("version %d: %w", version, err)
@@ -274,11 +274,11 @@ func (doc *RouteDoc) UnmarshalText(text []byte) error {
 	*doc = RouteDoc{}
 	type plain RouteDoc // without UnmarshalText
 	if err := json.Unmarshal([]byte(head), (*plain)(doc)); err != nil || !ok {
-		return fmt.Errorf("%w: its first line says nothing of it", errDamaged)
+		return fmt.Errorf("%w: its first line says nothing of it", ErrRoutesDamaged)
 	}
 	doc.YAML = []byte(yaml)
 	if doc.Digest != digest(doc.YAML) {
-		return fmt.Errorf("%w: its checksum is another", errDamaged)
+		return fmt.Errorf("%w: its checksum is another", ErrRoutesDamaged)
 	}
 	return nil
 }
