@@ -207,9 +207,9 @@ func (r *reloader) takeRoutes(ctx context.Context, doc etcd.RouteDoc, services r
 		return err
 	}
 	r.config = &now
-	r.p.stored.took(doc, services)
 	r.p.log.Info("routes of etcd taken", facts...)
 	r.publish(ctx, l)
+	r.p.stored.took(doc, services)
 	return nil
 }
 

@@ -195,14 +195,14 @@ func TestRoutesFromEtcd(t *testing.T) {
 		g.awaitStatus("/api/user/infile", 200) // nothing was pushed yet
 	}
 	digest := digestIn.FindStringSubmatch(h.want(`^version 1`, "push", h.file("login"), "-m", "x"))[1]
+	pushed := time.Now()
 	for _, g := range gws {
 		g.awaitStatus("/api/user/login", 200)
+		t.Logf("served %v after the push", time.Since(pushed).Round(time.Millisecond))
 		if status, _ := g.get(g.http + "/api/user/infile"); status != 404 {
 			t.Errorf("the file's route = %d beside those of etcd, want 404", status)
 		}
-		if !strings.Contains(g.out.String(), "routes of etcd taken version=1 routes="+digest) {
-			t.Errorf("the log lacks version and digest:\n%s", g.out.String())
-		}
+		awaitLine(t, &g.out, nil, "(routes of etcd taken version=1 routes="+digest+")")
 		g.await(g.admin+"/cluster?verbose=1", digest, "", 10*time.Second)
 	}
 	// The third serves others, which all can see.
@@ -250,6 +250,45 @@ func TestRoutesFromEtcd(t *testing.T) {
 	}
 }
 
+// TestRoutesBesideFiles breaks the file beside the routes of etcd: each source is taken for itself, and both are told of.
+func TestRoutesBesideFiles(t *testing.T) {
+	h := newRoutesHome(t)
+	startStore(t, h.addr, filepath.Join(h.dir, "etcd"))
+	h.want(`^version 1`, "push", h.file("login"))
+	g := startFrom(t, h.cfg)
+	g.awaitStatus("/api/user/login", 503)
+	good, err := os.ReadFile(h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(h.cfg, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(string(good) + "nonsense: 1\n")
+	g.await(g.admin+"/metrics", "\ngoms_config_refused 1\n", "", 20*time.Second)
+	other := h.cfg
+	h.cfg = h.config("other", "etcd") // for the commands
+	h.want(`^version 2`, "push", h.file("logout"))
+	g.awaitStatus("/api/user/logout", 503)
+	g.await(g.admin+"/readyz?verbose=1", "nonsense: unknown key", "", 10*time.Second)
+
+	h.cfg = other
+	put(strings.Replace(string(good), "{drainDelay: 0s,", "{drainDelay: 0s, maxBody: 1MiB,", 1))
+	awaitLine(t, &g.out, nil, `(configuration reloaded changed=gateway\.maxBody)`)
+	g.await(g.admin+"/metrics", "\ngoms_config_refused 0\n", "", 10*time.Second)
+	for path, want := range map[string]int{"/api/user/logout": 503, "/api/user/infile": 404} {
+		if status, _ := g.get(g.http + path); status != want {
+			t.Errorf("after the files were read again GET %s = %d, want %d", path, status, want)
+		}
+	}
+	if strings.Contains(g.out.String(), "need a restart") {
+		t.Errorf("routes of etcd count as a change of the files:\n%s", g.out.String())
+	}
+}
+
 // TestRoutesWithoutEtcd starts a gateway while etcd is away, from what it has kept; then etcd comes back empty.
 func TestRoutesWithoutEtcd(t *testing.T) {
 	h := newRoutesHome(t)
@@ -277,8 +316,7 @@ func TestRoutesWithoutEtcd(t *testing.T) {
 		t.Errorf("the log does not say where the routes come from:\n%s", second.out.String())
 	}
 	store = startStore(t, h.addr, filepath.Join(h.dir, "empty"))
-	done := make(chan error)
-	awaitLine(t, &second.out, done, `(etcd has no routes any more, the ones before stay)`)
+	awaitLine(t, &second.out, nil, `(etcd has no routes any more, the ones before stay)`)
 	second.awaitStatus("/api/user/login", 503)
 	h.want(`^version 1`, "push", h.file("after"))
 	second.awaitStatus("/api/user/after", 503)
