@@ -55,7 +55,7 @@ func routesCommands(ctx context.Context, f *flags, args []string, stdout io.Writ
 	c := routesCommand{stdout: stdout}
 	f.set.StringVarP(&c.comment, "comment", "m", "", "`text` that goes with a push or rollback")
 	f.set.Int64Var(&c.from, "from", anyVersion, "push: the `version` the file was made from, refused if it is not the newest any more (default: the newest)")
-	f.set.Lookup("from").DefValue = ""
+	f.set.Lookup("from").DefValue = "0" // so that it is not shown
 	f.set.BoolVar(&c.force, "force", false, "push: also a table without any route")
 	words, rest := splitWords(args)
 	conf, err := load(f, rest)
