@@ -176,6 +176,75 @@ func TestH2CHeadTimeout(t *testing.T) {
 	})
 }
 
+// TestH2CBehindAProxyHeader: the preface may follow the header in the same segment or come alone, and the client of each
+// request is the one that the header names.
+func TestH2CBehindAProxyHeader(t *testing.T) {
+	b := start(t, nil, seen(t))
+	addr := b.serve(gateway.Listener{H2C: true, ProxyProtocol: loopback})
+	for _, h := range proxyHeaders {
+		for _, apart := range []bool{false, true} {
+			c := priorKnowledge(t)
+			tr := c.Transport.(*http.Transport)
+			tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+				if err != nil || !apart {
+					return &prefaced{Conn: nc, preface: []byte(h.header)}, err
+				}
+				_, err = io.WriteString(nc, h.header)
+				return nc, err
+			}
+			for range 2 {
+				answersOverHTTP2(t, c, "http://"+addr, h.client)
+			}
+			tr.CloseIdleConnections()
+		}
+		if got := talk(t, addr, h.header+request); !strings.Contains(got, "\r\n\r\n"+h.client+" 4") {
+			t.Errorf("HTTP/1.1 behind %s = %q, want the client %s", h.name, got, h.client)
+		}
+	}
+	if got := talk(t, addr, http2.ClientPreface); got != "" {
+		t.Errorf("the preface without a header is answered %q, want nothing", got)
+	}
+}
+
+// TestH2COverUnixSocket: the client is 127.0.0.1, or whom a header names.
+func TestH2COverUnixSocket(t *testing.T) {
+	b := start(t, nil, seen(t))
+	for _, proxied := range []bool{false, true} {
+		l, header, client := gateway.Listener{Listener: unixListener(t), H2C: true}, "", "127.0.0.1"
+		if proxied {
+			l.ProxyProtocol, header, client = loopback, "PROXY TCP4 203.0.113.7 10.0.0.1 1 2\r\n", "203.0.113.7"
+		}
+		path := b.also(l)
+		c := priorKnowledge(t)
+		c.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			return &prefaced{Conn: nc, preface: []byte(header)}, err
+		}
+		for range 2 {
+			answersOverHTTP2(t, c, "http://a", client)
+		}
+		if got := talk(t, path, header+request); !strings.Contains(got, "\r\n\r\n"+client+" 4") {
+			t.Errorf("HTTP/1.1 on the socket = %q, want the client %s", got, client)
+		}
+	}
+}
+
+// answersOverHTTP2 posts more than a buffer holds to a node that says who the client is.
+func answersOverHTTP2(t *testing.T, c *http.Client, url, client string) {
+	t.Helper()
+	res, err := c.Post(url+"/api/user/login", "", strings.NewReader(strings.Repeat("a", 300<<10)))
+	if err != nil {
+		t.Errorf("%s: %v", client, err)
+		return
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if want := client + " 307200"; string(got) != want || err != nil || res.ProtoMajor != 2 {
+		t.Errorf("%q %v over %s, want %q over HTTP/2", got, err, res.Proto, want)
+	}
+}
+
 // TestUpgradeToH2CIsNeverHonoured where HTTP/2 is enabled, and where it is not.
 func TestUpgradeToH2CIsNeverHonoured(t *testing.T) {
 	var upgrades atomic.Int64
