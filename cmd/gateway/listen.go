@@ -216,7 +216,7 @@ func proxied(ln net.Listener, networks []netip.Prefix, patience time.Duration) n
 
 // serve takes clients until the gateway is shut down.
 func (p *process) serve(f front) error {
-	l := gateway.Listener{Listener: f.Listener, ProxyProtocol: f.proxyProtocol, H2C: f.h2c}
+	l := gateway.Listener{Listener: f.Listener, ProxyProtocol: f.proxyProtocol, H2C: f.h2c, Closing: p.upgrades.stop}
 	if f.tls {
 		l.TLS = p.certs.ServerConfig()
 	}

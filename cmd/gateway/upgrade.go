@@ -83,10 +83,18 @@ func (u *upgrades) ready(log *slog.Logger) {
 	}
 }
 
+// stop closes what is kept of the sockets to hand them over: a listener that is closed is open as long as that is. The files of Unix
+// sockets go with it, unless another process has taken over. It may be called more than once.
+func (u *upgrades) stop() {
+	if u != nil {
+		u.flip.Stop()
+		<-u.flip.Exit()
+	}
+}
+
 // run starts a new process each time it is asked to, until ctx is done or one has taken over.
 func (u *upgrades) run(ctx context.Context, log *slog.Logger, embedded bool) error {
-	defer signal.Stop(u.asked)
-	for {
+	for { // SIGUSR2 stays caught after the end: it must not end a process that drains
 		select {
 		case <-ctx.Done():
 			u.flip.Stop()

@@ -30,6 +30,11 @@ type Listener struct {
 	// H2C takes HTTP/2 without TLS from clients that begin with it ("prior knowledge", RFC 9113 section 3.3),
 	// beside HTTP/1.1. It is for a listener without TLS.
 	H2C bool
+
+	// Closing is called before the listener takes the last connections out of its backlog and closes; nil does nothing. Who keeps
+	// another descriptor of the socket closes it here, for it would go on to take connections that nobody serves. It is called once
+	// for each Serve, from several goroutines.
+	Closing func()
 }
 
 // wrap makes what serves a connection.

@@ -202,6 +202,9 @@ const (
 // clients have sent a request. New ones are kept out meanwhile where the system can, which is plain TCP on Linux, not
 // Multipath TCP: a client that connects now tries again a second later, and is refused then.
 func (g *Gateway) emptyBacklog(l Listener) {
+	if l.Closing != nil {
+		l.Closing()
+	}
 	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
 	if !ok {
 		return
