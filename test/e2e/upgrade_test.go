@@ -1,0 +1,140 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/goms-io/goms/test/process"
+)
+
+// replaceable is a gateway whose program is a file of the test. It runs in a shell, which outlives the processes that replace one
+// another, says how the first ended, and keeps what they write.
+func (s *system) replaceable(program string) (g *gateway, pid int) {
+	s.t.Helper()
+	g = &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
+	g.Process = process.Start(s.t, process.Launch{
+		Name: "replaceable gateway", Path: "/bin/sh", Dir: s.dir,
+		Args: []string{
+			"-c", `"$@" & echo "began $!"; wait $!; echo "ended $?"; exec sleep 3600`, "sh",
+			program, "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-etcd_addr", strings.Join(s.etcd, "|"),
+		},
+		Env: []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin)},
+	})
+	pid, err := strconv.Atoi(strings.TrimPrefix(g.Line(10*time.Second, `^began \d+$`), "began "))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	g.ready()
+	return g, pid
+}
+
+// install puts a program at a path in one step, as a package manager does.
+func install(t testing.TB, path string, program []byte) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(path+".new", program, 0o755), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReplacedBinary replaces a gateway's process under load by SIGUSR2. One that does not start changes nothing. From one that does on, nothing
+// is lost, refused or cut: what has begun ends in the process before, and nobody hears of a leave.
+func TestReplacedBinary(t *testing.T) {
+	good, err := os.ReadFile(process.Build(t, "cmd/gateway"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "gateway")
+	install(t, path, good)
+	s := newSystem(t, setup{})
+	other := s.gateway() // holds etcd
+	gw, pid := s.replaceable(path)
+	n, held := s.countNode("count"), s.countNode("big")
+	for _, g := range []*gateway{other, gw} {
+		g.sees("count", 1)
+		g.sees("big", 1)
+		g.sees("gateway", 2)
+	}
+	replace := func() {
+		t.Helper()
+		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	socket, _, err := websocket.Dial(ctx, "ws://"+gw.addr()+"/api/count/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.CloseNow()
+	still := func(when string) {
+		t.Helper()
+		err := socket.Write(ctx, websocket.MessageText, []byte(when))
+		if err == nil {
+			_, _, err = socket.Read(ctx)
+		}
+		if err != nil {
+			t.Fatalf("the WebSocket %s: %v", when, err)
+		}
+	}
+	l := &load{addr: gw.addr(), path: "/api/count/hit", rate: 100}
+	l.during(t, func() {
+		install(t, path, []byte("#!/bin/sh\necho no gateway >&2\nexit 3\n"))
+		replace()
+		gw.Line(20*time.Second, `upgrade failed, this process goes on`)
+		l.more(t, 2*l.rate)
+		still("after one that did not start")
+
+		install(t, path, good)
+		w := dial(t, gw.addr())
+		w.send("GET /api/count/hold?id=held HTTP/1.1\r\nHost: x\r\n\r\n")
+		process.Eventually(t, 10*time.Second, "the held request is at the node", func() error {
+			if counted(t, n)["held"] == 0 {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+		replace()
+		gw.Line(30*time.Second, `a new process has taken over`)
+		l.more(t, l.rate)
+		replace() // says nothing to one that drains
+		still("in the process before")
+		release(t, n)
+		if a := w.answer("GET"); a.status != 200 || a.body != "held to the end" {
+			t.Errorf("the request in flight: %d %q", a.status, a.body)
+		}
+		if err := socket.Close(websocket.StatusNormalClosure, "done"); err != nil {
+			t.Errorf("close the WebSocket: %v", err)
+		}
+		if ended := gw.Line(30*time.Second, `^ended \d+$`); ended != "ended 0" {
+			t.Errorf("the process before %s, want 0", ended)
+		}
+		l.more(t, l.rate)
+	})
+	l.verdict(t, losses{}, n)
+	if _, there := keys(t, process.EtcdClient(t, s.etcd...), "goms_gateway_")["goms_gateway_"+gw.id()]; !there {
+		t.Error("the gateway's key is gone with the process before")
+	}
+	gw.ready()
+	for _, p := range []*process.Process{other.Process, n.Process, held.Process} {
+		if told := strings.Count(p.Output(), "["+gw.id()+"] leave"); told != 0 {
+			t.Errorf("%s was told of a leave:\n%s", p.Name, process.Tail(p.Output(), 10))
+		}
+	}
+
+	other.Signal(syscall.SIGUSR2)
+	other.Line(10*time.Second, `upgrade failed, this process goes on.*-etcd_addr`)
+	if !other.Alive() {
+		t.Error("the gateway with etcd inside has ended")
+	}
+}
