@@ -7,6 +7,7 @@
 //	etcd 3.4  /usr/bin/etcd (GOMS_TEST_OLD_ETCD names another)         an old server, as distributions ship it
 //	etcd 3.7  $ETCD_BIN_DIR/etcd, else .ci/tools/bin/etcd              a cluster of three members
 //	nginx     PATH                                                     deploy/nginx.conf in front of three gateways
+//	curl      PATH                                                     a PROXY header that we did not write; what the demo says to try
 //	Zipkin    java in PATH and the jar named by $ZIPKIN_JAR            the trace of one request as people see it
 //
 // Ports are chosen free below 10000, out of reach of outgoing connections. Nothing waits by the clock where a condition can be
