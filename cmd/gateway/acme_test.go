@@ -27,7 +27,7 @@ const acmeHost = "shop.goms.test"
 
 // acmeConfig is the gateway's section for an authority's certificates.
 func acmeConfig(ca *pebble.Server, tlsPort, redirectPort int, more string) string {
-	return fmt.Sprintf("gateway:\n  drainDelay: 0s\n  tls:\n    port: %d\n    redirectPort: %d\n    acme: {hosts: [%s], email: a@goms.test, directory: '%s', caFile: %s%s}\n",
+	return fmt.Sprintf("gateway:\n  drainDelay: 0s\n  snapshotFile: ''\n  tls:\n    port: %d\n    redirectPort: %d\n    acme: {hosts: [%s], email: a@goms.test, directory: '%s', caFile: %s%s}\n",
 		tlsPort, redirectPort, acmeHost, ca.Directory, ca.CAFile, more)
 }
 
