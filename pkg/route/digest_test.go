@@ -30,6 +30,9 @@ func TestDigest(t *testing.T) {
 		"path":    table("/api", route.Services{"user": {"login": {Path: "/logon", Retries: &one}, "out": {Path: "/out"}}}),
 		"retries": table("/api", route.Services{"user": {"login": {Path: "/login"}, "out": {Path: "/out"}}}),
 		"timeout": table("/api", route.Services{"user": {"login": {Path: "/login", Retries: &one, Timeout: time.Second}, "out": {Path: "/out"}}}),
+		"attempt": table("/api", route.Services{"user": {"login": {Path: "/login", Retries: &one, AttemptTimeout: time.Second}, "out": {Path: "/out"}}}),
+		"hedge":   table("/api", route.Services{"user": {"login": {Path: "/login", Retries: &one, Hedge: time.Second}, "out": {Path: "/out"}}}),
+		"keyed":   table("/api", route.Services{"user": {"login": {Path: "/login", Retries: &one, IdempotencyKey: true}, "out": {Path: "/out"}}}),
 		"fewer":   table("/api", route.Services{"user": {"login": {Path: "/login", Retries: &one}}}),
 		"none":    table("/api", nil),
 	} {
