@@ -468,7 +468,7 @@ func TestCallRetriesAreBounded(t *testing.T) {
 				go closing(conn)
 			}
 		}()
-		if err := caller.Registry.Publish(t.Context(), registry.NewNode("user", fmt.Sprintf("0.0.0.%d:1", i+1), lis.Addr().String())); err != nil {
+		if err := caller.Registry.Publish(t.Context(), registry.NewNode("user", fmt.Sprintf("127.0.0.%d:1", i+1), lis.Addr().String())); err != nil {
 			t.Fatal(err)
 		}
 	}
