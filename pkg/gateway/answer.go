@@ -15,6 +15,8 @@ var (
 	errSwitched    = errors.New("101 to a request that asked for no upgrade, or for another one")
 	errNotSwitched = errors.New("success without 101 to the opening of a WebSocket")
 	errTrailing    = errors.New("connection closed inside the body")
+
+	errAnsweredLate = errors.New("the answer came after the attempt's time")
 )
 
 // takeAnswer reads the answer and passes it to the client.
@@ -32,6 +34,9 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		}
 		if err := x.res.Parse(head, &x.resScan, *c.gw.limits()); err != nil {
 			return againNever, &failure{ReasonBadAnswer, err}
+		}
+		if final := x.res.Status == 101 || x.res.Status >= 200; final && x.attemptLimit != 0 && !c.answered() {
+			return againIdempotent, &failure{ReasonNodeTimeout, errAnsweredLate}
 		}
 		switch {
 		case x.res.Status == 101:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/goms-io/goms/pkg/lb"
@@ -89,7 +90,7 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 			node = x.tried[x.attempts-1]
 		} else {
 			how, err = c.attempt(x, node, head)
-			node.End()
+			x.end(node)
 		}
 		if err == nil {
 			x.pool.Done(node)
@@ -120,7 +121,32 @@ func (c *conn) next(x *exchange, how again) (*lb.Node, error) {
 	}
 	x.tried[x.attempts] = node
 	x.attempts++
+	x.begun(node)
 	return node, nil
+}
+
+// begun notes an attempt that the pool counts from now on.
+func (x *exchange) begun(node *lb.Node) {
+	i := slices.Index(x.open[:], nil)
+	if i < 0 {
+		panic("BUG: more attempts at a time than there can be")
+	}
+	x.open[i] = node
+}
+
+// end ends the attempt on a node. Each that has begun is ended once, those that a panic left by endAll.
+func (x *exchange) end(node *lb.Node) {
+	x.open[slices.Index(x.open[:], node)] = nil
+	node.End()
+}
+
+// endAll ends what has not been ended.
+func (x *exchange) endAll() {
+	for _, node := range x.open {
+		if node != nil {
+			x.end(node)
+		}
+	}
 }
 
 // mayRepeat reports whether the request may go to one more node.
@@ -191,7 +217,7 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 	closed := err != nil && reasonOf(err) == ReasonNodeClosed
 	switch {
 	case err == nil: // counted when its head came
-	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed, c.ended() == endAttempt, c.overdue(x, err):
+	case closed && up.fresh, how == againAny && reasonOf(err) == ReasonConnectFailed, c.ended() == endAttempt, c.overdue(x, x.asking, err):
 		c.gw.failed(x.pool, node, err)
 	}
 	c.finishUpstream(x, up, err == nil || how == againRefused)
@@ -207,7 +233,7 @@ func timedOut(err error) bool {
 // that nobody asked for, is not used again.
 func (c *conn) connect(ctx context.Context, u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
 	for !fresh {
-		up := u.take()
+		up := u.take(c.gw.set().UpstreamIdleTimeout)
 		if up == nil {
 			break
 		}

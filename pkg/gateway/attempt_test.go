@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -440,7 +441,12 @@ func TestAttemptTimeout(t *testing.T) {
 
 // TestAttemptTimeoutNeverRepeatsPOST: a request that may have been processed has all the time there is.
 func TestAttemptTimeoutNeverRepeatsPOST(t *testing.T) {
+	var gets atomic.Int64
 	slow := func(a *answerer, r *http.Request) {
+		if r.Method == "GET" && gets.Add(1) == 1 {
+			a.hang()
+			return
+		}
 		time.Sleep(600 * time.Millisecond)
 		a.say(200)
 	}

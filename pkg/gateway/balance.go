@@ -144,9 +144,10 @@ func (g *Gateway) answered(x *exchange) {
 }
 
 // overdue reports whether an attempt failed because the node did not begin its answer, though it had all the
-// time that the route gives.
-func (c *conn) overdue(x *exchange, err error) bool {
-	return err != nil && !x.sent && c.ended() == endLate && reasonOf(err) == ReasonNodeTimeout && time.Since(x.asking) >= x.answerTimeout()*9/10
+// time that the route gives. It was asked then, or never when that is zero.
+func (c *conn) overdue(x *exchange, asked time.Time, err error) bool {
+	return err != nil && !x.sent && c.ended() == endLate && reasonOf(err) == ReasonNodeTimeout &&
+		!asked.IsZero() && time.Since(asked) >= x.answerTimeout()*9/10
 }
 
 // leftOut tells that a node is out of the picks, once.

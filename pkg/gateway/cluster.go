@@ -86,7 +86,7 @@ func (g *Gateway) Cluster(verbose bool) Cluster {
 				c.Nodes[i] = n.ID
 			}
 			if verbose {
-				c.Detail = clusterNodes(pool, s.Nodes)
+				c.Detail = g.clusterNodes(pool, s.Nodes)
 				c.Balance = clusterBalance(&s)
 			}
 			out.Services[name] = c
@@ -98,7 +98,7 @@ func (g *Gateway) Cluster(verbose bool) Cluster {
 	return out
 }
 
-func clusterNodes(pool *lb.Pool, list []lb.NodeStatus) []ClusterNode {
+func (g *Gateway) clusterNodes(pool *lb.Pool, list []lb.NodeStatus) []ClusterNode {
 	upstreams := map[string]*upstream{}
 	for _, n := range pool.Nodes() {
 		upstreams[n.ID()] = n.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
@@ -108,7 +108,7 @@ func clusterNodes(pool *lb.Pool, list []lb.NodeStatus) []ClusterNode {
 		out[i].NodeStatus = s
 		if u := upstreams[s.ID]; u != nil { // it may have left meanwhile
 			out[i].TLS, out[i].Idle = u.secure.Load() != nil, u.count()
-			out[i].IdleLimit = time.Duration(u.reuse.Load()).String()
+			out[i].IdleLimit = min(time.Duration(u.reuse.Load()), g.set().UpstreamIdleTimeout).String()
 		}
 	}
 	return out

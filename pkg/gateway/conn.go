@@ -37,10 +37,11 @@ type conn struct {
 	proxied bool        // the peer owes a PROXY header
 	secure  *tls.Config // the client owes a TLS handshake; nil: none
 
-	reads bool    // the client has read an answer to its end
-	src   *source // nil until it is needed, and where there is none
-	buf   []byte  // what the client sent; [r:w] is unused
-	r, w  int
+	headBy int64   // until when the head of the request must be there, in the sweep's clock; 0 when its first byte decides
+	reads  bool    // the client has read an answer to its end
+	src    *source // nil until it is needed, and where there is none
+	buf    []byte  // what the client sent; [r:w] is unused
+	r, w   int
 }
 
 const (
@@ -70,7 +71,8 @@ func (c *conn) serve() {
 	if !c.admit() || !c.handshake() {
 		return
 	}
-	patience := c.gw.set().HeadTimeout // a connection that was opened wants to say something
+	patience := c.gw.set().HeadTimeout // a connection that was opened wants to say something, and all of it
+	c.headBy = c.gw.clock() + int64(patience)
 	for c.await(patience) {
 		x := c.gw.exchange()
 		keep := c.guarded(x)
@@ -143,6 +145,7 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 			if up := c.attached(); up != nil {
 				c.finishUpstream(x, up, false)
 			}
+			x.endAll()
 			if !x.sent {
 				x.close = true
 				c.writeClient(x.appendLocal(x.out[:0], x.refuse(&failure{reason: ReasonInternal}))) //nolint:errcheck // the connection ends either way
@@ -159,6 +162,7 @@ func (c *conn) request(x *exchange) (keep bool) {
 	x.peer, x.tls, x.extended = c.peer, c.tls, c.extended
 	end, err := c.readHead(x)
 	c.deadline.Store(0)
+	c.headBy = 0
 	if err == errPreface { //nolint:errorlint // readHead returns it as it is
 		c.http2 = true
 		return false
@@ -205,7 +209,10 @@ func (c *conn) readHead(x *exchange) (int, error) {
 			return 0, http1.ErrHeadLong
 		}
 		if !armed {
-			c.arm(c.gw.clock(), c.gw.set().HeadTimeout)
+			if c.headBy == 0 {
+				c.headBy = c.gw.clock() + int64(c.gw.set().HeadTimeout)
+			}
+			c.deadline.Store(c.headBy)
 			armed = true
 		}
 		if err := c.fill(); err != nil {

@@ -103,7 +103,7 @@ func instant(t time.Time) int64 { return int64(t.Sub(clockStart)) + 1 }
 // timeAttempt sets the times of the attempt that begins now: until when it may take, and whether it is
 // given less than is left because another node could still be asked.
 func (x *exchange) timeAttempt(now time.Time) {
-	x.began = now
+	x.began, x.asking = now, time.Time{}
 	x.attemptLimit = 0
 	if d := x.rule.AttemptTimeout; d > 0 && x.whole && x.repeatable() && x.repeats < x.retries() && x.othersLeft() {
 		if soft := instant(now) + int64(d); soft < x.limit {
@@ -115,7 +115,8 @@ func (x *exchange) timeAttempt(now time.Time) {
 // othersLeft reports whether the pool may have a node that was not tried.
 func (x *exchange) othersLeft() bool { return x.attempts < maxAttempts && x.pool.Len() > x.attempts }
 
-// connectTimeout is how long the attempt may take to connect, and whether that is less than the setting.
+// connectTimeout is how long the attempt may take to connect, and whether that is less than a node is given: by
+// the setting, or by the route for one attempt.
 func (x *exchange) connectTimeout() (patience time.Duration, hurried bool) {
 	limit := x.limit
 	if x.attemptLimit != 0 {
@@ -123,7 +124,7 @@ func (x *exchange) connectTimeout() (patience time.Duration, hurried bool) {
 	}
 	patience = x.gw.set().ConnectTimeout
 	if left := max(time.Duration(limit-instant(x.began)), time.Millisecond); left < patience {
-		return left, true
+		return left, x.attemptLimit == 0
 	}
 	return patience, false
 }

@@ -53,12 +53,13 @@ type exchange struct {
 	asked    time.Duration // how long the request may take, as the client says; noTimeout when it does not
 	rpcAsked time.Duration // the same, of a gRPC call
 	limit    int64         // until when the answer's head must be there, in the sweep's clock
-	asking   time.Time     // when the node had been sent what there was of the request
+	asking   time.Time     // when the node had been sent what there was of the request; zero when it was not
 	first    []byte        // what had arrived of the request's body, as it is sent
 	whole    bool          // first is all of it: the request can be repeated
 	attempts int
 	repeats  int // of these, after a node that may have begun
 	tried    [maxAttempts]*lb.Node
+	open     [2]*lb.Node // of the attempts that have begun and not ended
 
 	began        time.Time // the present attempt
 	attemptLimit int64     // as limit, for this attempt alone; 0 when it has all that is left

@@ -46,7 +46,7 @@ type NodeConn struct{ c *upstreamConn }
 // DialNode connects to a node that publishes TLS.
 func DialNode(n registry.Node, nodeTLS *tls.Config) (NodeConn, error) {
 	u := &upstream{dialer: newDialer(nil), addr: n.HTTPAddr}
-	u.learn(n, nodeTLS, time.Minute)
+	u.learn(n, nodeTLS)
 	c, err := u.dial(context.Background(), 5*time.Second)
 	return NodeConn{c}, err
 }

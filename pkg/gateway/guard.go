@@ -32,7 +32,7 @@ type guard struct {
 	up   *upstreamConn // the node's connection in use, so that a late one can be ended too
 	flow uint64        // bytes that had passed when the deadline was last put off
 	why  ending
-	part bool // the deadline is that of one attempt, not of the request
+	soft bool // the deadline is that of one attempt, not of the request
 }
 
 // expired marks a deadline that the sweep has taken.
@@ -119,7 +119,7 @@ func (g *guard) endLate(deadline *atomic.Int64) {
 	defer g.mu.Unlock()
 	switch {
 	case deadline.Load() != expired:
-	case g.part && deadline == &g.deadline:
+	case g.soft && deadline == &g.deadline:
 		g.endUpstreamLocked(endAttempt)
 	default:
 		g.endLocked(endLate)
@@ -181,7 +181,7 @@ func (g *guard) endUpstreamLocked(why ending) {
 func (g *guard) beginAttempt() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.part = true
+	g.soft = true
 }
 
 // answered says that the attempt has its answer: from now on nothing ends it alone. It reports false when
@@ -189,20 +189,20 @@ func (g *guard) beginAttempt() {
 func (g *guard) answered() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.part = false
+	g.soft = false
 	return g.why != endAttempt
 }
 
-// resume takes the end of an attempt back, so that the request can go on until its limit.
+// resume takes the end of an attempt back, if it was ended, so that the request can go on until its limit.
 func (g *guard) resume(limit int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.part {
-		g.deadline.Store(limit)
-	}
-	g.part = false
+	g.soft = false
 	if g.why == endAttempt {
 		g.why = endNone
+	}
+	if g.why == endNone { // also when the attempt was not ended: its time must not end the request later
+		g.deadline.Store(limit)
 	}
 }
 

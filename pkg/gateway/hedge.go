@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -27,7 +28,7 @@ type runner struct {
 	named bool
 
 	patience time.Duration // to connect
-	hurried  bool          // which is less than the setting
+	hurried  bool          // which is less than a node is given
 
 	request []byte
 	ans     []byte // what came back: ans[:w]
@@ -45,24 +46,36 @@ func (x *exchange) hedged() bool {
 // race runs the attempt that begins, and maybe a second one, and passes on the answer of the winner.
 func (c *conn) race(x *exchange, head []byte) (again, error) {
 	x.attemptLimit = 0
+	return c.win(x, c.compete(x, head))
+}
+
+// compete runs the attempts until one has won. The other has ended when it returns.
+func (c *conn) compete(x *exchange, head []byte) (winner *runner) {
 	ctx, cancel := context.WithCancel(c.gw.base)
-	defer cancel()
 	// Whatever ends the wait, the client's leaving or the deadline, ends the runners.
 	c.attach(&upstreamConn{nc: stopper{stop: cancel}})
 	c.deadline.Store(x.limit)
 	c.phase.Store(phaseAnswer)
 
 	done := make(chan *runner, 2)
+	running := 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- {
+			c.lose(x, <-done, nil)
+		}
+		c.detach()
+		c.phase.Store(phaseBusy)
+	}()
 	start := func() {
 		r := c.newRunner(x, head)
 		r.patience, r.hurried = x.connectTimeout()
+		running++
 		go c.run(ctx, r, done)
 	}
 	start()
-	running := 1
 	hedge := time.NewTimer(x.rule.Hedge)
 	defer hedge.Stop()
-	var winner *runner
 	for running > 0 && (winner == nil || winner.err != nil || winner.status >= 500) {
 		select {
 		case <-hedge.C:
@@ -72,20 +85,13 @@ func (c *conn) race(x *exchange, head []byte) (again, error) {
 			if node, _ := c.next(x, againBeside); node != nil {
 				x.began = time.Now()
 				start()
-				running++
 			}
 		case r := <-done:
 			running--
 			winner = c.better(x, winner, r)
 		}
 	}
-	cancel()
-	for ; running > 0; running-- {
-		c.lose(x, <-done, nil)
-	}
-	c.detach()
-	c.phase.Store(phaseBusy)
-	return c.win(x, winner)
+	return winner
 }
 
 // newRunner makes the runner of the attempt that has begun.
@@ -113,25 +119,27 @@ func (c *conn) better(x *exchange, old, r *runner) *runner {
 
 // lose ends a runner whose answer is not used. err is why it failed by itself; nil when it did not.
 func (c *conn) lose(x *exchange, r *runner, err error) {
-	r.node.End()
+	x.end(r.node)
 	c.blame(x, r, err)
 	x.recordAttempt(r.trace, r.node.Data.(*upstream), r.began, err) //nolint:forcetypeassert // see newUpstream
 	if r.up != nil {
-		r.up.nc.Close()
+		r.up.cut()
 	}
 	giveBuffer(r.ans)
 }
 
-// blame counts a failure of a node's connection.
+// blame counts a failure of a node's connection, or that it did not answer in time.
 func (c *conn) blame(x *exchange, r *runner, err error) {
-	if err == nil {
-		return
-	}
-	switch reasonOf(err) {
-	case ReasonConnectFailed:
+	switch {
+	case err == nil:
+	case errors.Is(err, errStopped):
+		if c.overdue(x, r.began, err) {
+			c.gw.failed(x.pool, r.node, err)
+		}
+	case reasonOf(err) == ReasonConnectFailed:
 		c.gw.metrics.connectFailures.Add(1)
 		c.gw.failed(x.pool, r.node, err)
-	case ReasonNodeClosed:
+	case reasonOf(err) == ReasonNodeClosed:
 		c.gw.failed(x.pool, r.node, err)
 	}
 }
@@ -139,7 +147,7 @@ func (c *conn) blame(x *exchange, r *runner, err error) {
 // win makes the winner's answer that of the exchange, and passes it on.
 func (c *conn) win(x *exchange, r *runner) (how again, err error) {
 	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
-	defer r.node.End()
+	defer x.end(r.node)
 	defer func() { x.recordAttempt(r.trace, u, r.began, err) }()
 	last := x.attempts - 1
 	if x.tried[last] != r.node { // the one that answered stands last
@@ -147,13 +155,13 @@ func (c *conn) win(x *exchange, r *runner) (how again, err error) {
 	}
 	if r.err != nil || c.ended() != endNone {
 		if r.up != nil {
-			r.up.nc.Close()
+			r.up.cut()
 		}
 		giveBuffer(r.ans)
+		c.blame(x, r, r.err)
 		if c.ended() != endNone {
 			return againNever, c.upstreamError(x, r.err)
 		}
-		c.blame(x, r, r.err)
 		return r.how, r.err
 	}
 	giveBuffer(x.ans)
@@ -170,6 +178,11 @@ func (c *conn) win(x *exchange, r *runner) (how again, err error) {
 // run is the goroutine of a runner. It ends early when ctx does.
 func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 	defer func() { done <- r }()
+	defer func() {
+		if r.err != nil && ctx.Err() != nil { // whatever it came to: the end was not the node's doing
+			r.how, r.err = againNever, &failure{ReasonNodeTimeout, errStopped}
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -192,12 +205,12 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 		stop := context.AfterFunc(ctx, func() { up.nc.SetDeadline(past) })
 		r.how, r.err = r.converse()
 		if !stop() && r.err == nil { // it was ended and does not know yet
-			r.how, r.err = againNever, ctx.Err()
+			r.err = errStopped
 		}
 		if r.err == nil {
 			return
 		}
-		r.up.nc.Close()
+		r.up.cut()
 		r.up = nil
 		if ctx.Err() != nil || !used {
 			return
@@ -258,10 +271,19 @@ func statusOfHead(head []byte) int {
 	return n
 }
 
+// errStopped says that an attempt was ended because the wait for it was.
+var errStopped = errors.New("the attempt was given up")
+
 // stopper stands for the node's connection while there are two: ending it ends both.
 type stopper struct {
 	net.Conn
 	stop func()
+}
+
+// Close ends the runners too.
+func (s stopper) Close() error {
+	s.stop()
+	return nil
 }
 
 // SetDeadline ends the runners: the guard sets no other deadline than the past.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"math/rand/v2"
 
 	"github.com/goms-io/goms/pkg/auth"
@@ -80,9 +79,6 @@ func (x *exchange) heed(node *lb.Node) (refused bool) {
 
 // settle decides whether the answer whose head was read is the one for the client.
 func (c *conn) settle(x *exchange) (again, error) {
-	if x.attemptLimit != 0 && !c.answered() {
-		return againIdempotent, &failure{ReasonNodeTimeout, errAnsweredLate}
-	}
 	x.refused = x.heed(x.tried[x.attempts-1]) // which is no word on the node's health
 	x.takeAnswer()
 	if !x.refused {
@@ -98,5 +94,3 @@ func (c *conn) settle(x *exchange) (again, error) {
 	}
 	return againRefused, &failure{reason: ReasonRefused}
 }
-
-var errAnsweredLate = errors.New("the answer came after the attempt's time")

@@ -71,7 +71,7 @@ func (g *Gateway) applyService(v *view, nodes []registry.Node) {
 	}
 	for _, n := range pool.Nodes() { // before they are picked by what is new of them
 		if word, ok := g.word(n); ok {
-			n.Data.(*upstream).learn(word, g.nodeTLS, g.set().UpstreamIdleTimeout) //nolint:forcetypeassert // see newUpstream
+			n.Data.(*upstream).learn(word, g.nodeTLS) //nolint:forcetypeassert // see newUpstream
 		}
 	}
 	pool.Update(specs)
@@ -90,7 +90,7 @@ func (g *Gateway) newUpstream(n *lb.Node) any {
 	if !ok {
 		panic("BUG: a node joins that is not in the snapshot")
 	}
-	u.learn(word, g.nodeTLS, g.set().UpstreamIdleTimeout)
+	u.learn(word, g.nodeTLS)
 	return u
 }
 

@@ -32,9 +32,17 @@ type rfcCase struct {
 
 // witness is a node that keeps what it gets.
 type witness struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
 	got    bytes.Buffer
 	answer string
+	ending int // connections that it closes behind the answer, and has not yet
+}
+
+// ended reports whether all connections that were to be closed are: the next request would meet such a one, idle.
+func (w *witness) ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ending == 0
 }
 
 func (w *witness) reset(answer string) {
@@ -64,7 +72,10 @@ func (w *witness) serve(c net.Conn, _ *bufio.Reader) {
 		}
 		w.mu.Lock()
 		w.got.Write(text.Bytes())
-		answer := w.answer
+		answer, last := strings.CutSuffix(w.answer, "close!")
+		if err == nil && last {
+			w.ending++
+		}
 		w.mu.Unlock()
 		if err != nil {
 			return
@@ -72,8 +83,11 @@ func (w *witness) serve(c net.Conn, _ *bufio.Reader) {
 		if answer == "" {
 			answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 		}
-		answer, last := strings.CutSuffix(answer, "close!")
 		if io.WriteString(c, answer); last {
+			c.Close()
+			w.mu.Lock()
+			w.ending--
+			w.mu.Unlock()
 			return
 		}
 	}
@@ -103,6 +117,7 @@ func runRFC(t *testing.T, cases []rfcCase) {
 				t.Errorf("body = %q, want %q", body, c.exact)
 			}
 			contains(t, "the client got", got, c.got)
+			waitUntil(t, "the node closes what it was to close", w.ended)
 			seen := w.text()
 			if len(c.seen) == 0 && seen != "" {
 				t.Errorf("this reached the node:\n%q", seen)

@@ -61,12 +61,12 @@ func (g *Gateway) sweep() {
 		c.check(now, g.set().BodyTimeout, g.set().StreamTimeout)
 	}
 	clear(g.swept)
-	if v := g.view.Load(); v != nil {
+	if v, most := g.view.Load(), g.set().UpstreamIdleTimeout; v != nil {
 		for _, pool := range v.pools {
 			pool.Refresh()
 			pool.Tick(func(n *lb.Node) { g.leftOut(pool, n, nil) })
 			for _, n := range pool.Nodes() {
-				n.Data.(*upstream).expire(now) //nolint:forcetypeassert // see newUpstream
+				n.Data.(*upstream).expire(now, most) //nolint:forcetypeassert // see newUpstream
 			}
 		}
 	}

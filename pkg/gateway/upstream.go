@@ -31,7 +31,7 @@ type upstream struct {
 	out      atomic.Bool // that the node is left out has been told
 	unproven atomic.Bool // that TLS to it fails has been told
 
-	reuse  atomic.Int64               // how old the last use of a connection may be, at its beginning, for another, in nanoseconds
+	reuse  atomic.Int64               // how old the last use of a connection may be, at its beginning, for another, as the node has it, in nanoseconds
 	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain
 
 	mu   sync.Mutex // guards what follows
@@ -53,8 +53,8 @@ type upstreamConn struct {
 }
 
 // learn takes in what the node says of itself. Connections of the other kind are given up.
-func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config, most time.Duration) {
-	u.reuse.Store(int64(min(most, n.Reusable())))
+func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
+	u.reuse.Store(int64(n.Reusable()))
 	if n.TLS == (u.secure.Load() != nil) {
 		return
 	}
@@ -66,14 +66,16 @@ func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config, most time.Duratio
 	u.drop()
 }
 
-// take returns the connection that was used last, or nil when none is idle that the node still keeps.
-func (u *upstream) take() *upstreamConn {
+// take returns the connection that was used last, or nil when none is idle that the node still keeps and whose
+// last use began within most.
+func (u *upstream) take(most time.Duration) *upstreamConn {
+	reuse := min(u.reuse.Load(), int64(most))
 	for {
 		c := u.pop()
 		if c == nil {
 			return nil
 		}
-		if now := exactly(); c.secure == u.secure.Load() && now-c.since < u.reuse.Load() {
+		if now := exactly(); c.secure == u.secure.Load() && now-c.since < reuse {
 			c.since = now
 			return c
 		}
@@ -133,9 +135,10 @@ func (u *upstream) drop() {
 	}
 }
 
-// expire closes connections that the node will soon close. The oldest lie at the bottom, or nearly so.
-func (u *upstream) expire(now int64) {
-	before := now - u.reuse.Load()
+// expire closes connections that the node will soon close, or whose last use is longer ago than most. The oldest
+// lie at the bottom, or nearly so.
+func (u *upstream) expire(now int64, most time.Duration) {
+	before := now - min(u.reuse.Load(), int64(most))
 	u.mu.Lock()
 	n := 0
 	for n < len(u.idle) && u.idle[n].since < before {
