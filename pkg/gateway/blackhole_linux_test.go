@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/route"
 )
 
 // backlogged returns an address that answers no SYN: its queue of connections is full.
@@ -56,5 +57,21 @@ func TestBlackHole(t *testing.T) {
 	}
 	if failures := b.g.Cluster(true).Services["user"].Detail; failures[0].Failures+failures[1].Failures == 0 {
 		t.Error("the black hole was never tried")
+	}
+}
+
+// TestBlackHoleWithinAnAttempt: a node that takes no connection in the time of an attempt is left out, though it would
+// have had longer to be connected to.
+func TestBlackHoleWithinAnAttempt(t *testing.T) {
+	full, serving := backlogged(t), scripted(t, ok)
+	r := route.Route{Timeout: 20 * time.Second, AttemptTimeout: 200 * time.Millisecond}
+	b := startRoutes(t, one(r), nil, settings(func(s *gateway.Settings) { s.ConnectTimeout = 10 * time.Second }), full, serving.addr)
+	for range 4 {
+		if status, body := b.get("/api/user/do"); status != 200 {
+			t.Errorf("beside a black hole = %d %s, want 200", status, body)
+		}
+	}
+	if b.idle() == 0 {
+		t.Error("the black hole has no failure")
 	}
 }
