@@ -198,7 +198,7 @@ func (p *process) assemble(addrs []string) error {
 	if err != nil {
 		return err
 	}
-	p.grpc = rpc.NewServer(live.Keys, tracer, p.log)
+	p.grpc = rpc.NewServer(auth.Follow(p.keys.Load), tracer, p.log)
 	p.ops = p.server(p.gateway.AdminHandler())
 	return nil
 }

@@ -33,7 +33,8 @@ const (
 var published = []string{"goms by panco"}
 
 // CallKeys are the one or two call-service keys that are valid, two while one replaces
-// the other. They are immutable and safe for concurrent use. However they are printed,
+// the other. They are immutable, but for those that Follow others, and safe for
+// concurrent use. However they are printed,
 // logged or marshalled, "***" is what comes out. The nil and the zero CallKeys accept
 // nothing.
 type CallKeys struct {
@@ -71,6 +72,13 @@ func NewCallKeys(all ...string) (*CallKeys, error) {
 	k.digests[0] = sha256.Sum256([]byte(all[0]))
 	k.digests[1] = sha256.Sum256([]byte(all[len(all)-1]))
 	return &CallKeys{func() *keys { return k }}, nil
+}
+
+// Follow returns keys that are, whenever they are used, those that now returns. It is
+// for whoever is made once and has to go on when keys are replaced. now must be safe for
+// concurrent use, and return what NewCallKeys made.
+func Follow(now func() *CallKeys) *CallKeys {
+	return &CallKeys{func() *keys { return now().keys() }}
 }
 
 // Valid reports whether got is one of the keys, in a time that depends on got's length
