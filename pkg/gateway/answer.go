@@ -27,6 +27,9 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if interim == 0 && x.ansW == 0 && x.whole && up.refused(err) {
 				return againAny, &failure{ReasonConnectFailed, &handshakeError{err}}
 			}
+			if c.ended() == endSilent {
+				return againSilent, err
+			}
 			if reasonOf(err) == ReasonNodeClosed && interim == 0 && x.ansW == 0 || c.ended() == endAttempt {
 				return againIdempotent, err // not a byte of an answer, or none in time
 			}
@@ -35,8 +38,13 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 		if err := x.res.Parse(head, &x.resScan, *c.gw.limits()); err != nil {
 			return againNever, &failure{ReasonBadAnswer, err}
 		}
-		if final := x.res.Status == 101 || x.res.Status >= 200; final && x.attemptLimit != 0 && !c.answered() {
-			return againIdempotent, &failure{ReasonNodeTimeout, errAnsweredLate}
+		if x.res.Status == 101 || x.res.Status >= 200 {
+			if x.attemptLimit != 0 && !c.answered() {
+				return againIdempotent, &failure{ReasonNodeTimeout, errAnsweredLate}
+			}
+			if !c.stays() {
+				return againSilent, &failure{ReasonNodeTimeout, errAnsweredLate}
+			}
 		}
 		switch {
 		case x.res.Status == 101:

@@ -22,6 +22,7 @@ const (
 	againRefused          // the node had all of the request and has not begun
 	againAny              // nothing of the request reached the node
 	againBeside           // the node is slow: another may be asked beside it
+	againSilent           // as againIdempotent, of a node that is left out because nothing is heard of it
 )
 
 // forward carries the request to a node and the answer back. It returns nil when the client got the
@@ -152,21 +153,26 @@ func (x *exchange) endAll() {
 // mayRepeat reports whether the request may go to one more node.
 func (x *exchange) mayRepeat(how again) bool {
 	switch how {
-	case againIdempotent, againBeside:
-		return x.whole && x.repeats < x.retries() && x.repeatable()
+	case againIdempotent, againBeside, againSilent:
+		return x.movable()
 	case againRefused:
 		return x.whole
 	}
 	return how == againAny
 }
 
+// movable reports whether the request may go on at another node, though one may have begun it.
+func (x *exchange) movable() bool { return x.whole && x.repeats < x.retries() && x.repeatable() }
+
 // affords asks the retry budget for one more attempt, and counts it. One after an attempt that reached
-// nobody, or a node that says it is leaving, cost no node anything: only the others could become a storm.
+// nobody, or a node that says it is leaving, cost no node anything: only the others could become a storm. Nor can
+// what leaves a node that fell silent: it is what was in flight there, once, and then one request a pause, and it
+// goes to nodes that do answer. To deny it would lose at once what the node had taken in a second.
 func (c *conn) affords(x *exchange, how again) bool {
-	if how == againIdempotent || how == againBeside {
+	if how == againIdempotent || how == againBeside || how == againSilent {
 		x.repeats++
 	}
-	if how != againAny && !(how == againRefused && x.leaves) {
+	if how != againAny && how != againSilent && !(how == againRefused && x.leaves) {
 		b := c.gw.set().RetryBudget
 		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 			c.gw.metrics.retriesDenied.Add(1)
@@ -207,6 +213,7 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 		if hurried && timedOut(err) {
 			return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
 		}
+		u.unheard.Store(timedOut(err))
 		c.gw.failed(x.pool, node, err)
 		c.gw.metrics.connectFailures.Add(1)
 		return againAny, false, &failure{ReasonConnectFailed, err}
@@ -278,13 +285,16 @@ func (c *conn) awaitAnswer(x *exchange) {
 		c.beginAttempt()
 	}
 	c.deadline.Store(limit)
+	if x.movable() && x.othersLeft() {
+		c.movable.Store(instant(x.asking))
+	}
 	c.phase.Store(phaseAnswer)
 }
 
 // upstreamError says what an error on the node's connection means.
 func (c *conn) upstreamError(x *exchange, err error) error {
 	switch c.ended() {
-	case endAttempt:
+	case endAttempt, endSilent:
 		return &failure{ReasonNodeTimeout, err}
 	case endLate, endDrain:
 		if x.upload.active && !x.upload.read.Load() && (c.hungry.Load() || c.spliced.Load() && !newProbe(c.nc).readable()) {

@@ -150,6 +150,21 @@ func (c *conn) overdue(x *exchange, asked time.Time, err error) bool {
 		!asked.IsZero() && time.Since(asked) >= x.answerTimeout()*9/10
 }
 
+// silent reports whether who has waited for the node's answer since then, in the sweep's clock, waits in vain: the node is left out because
+// nothing is heard of it. One that refuses connections is heard, and may yet answer what it has.
+func (u *upstream) silent(since int64) bool {
+	switch u.node.Cause() {
+	case lb.Silence:
+	case lb.Unreachable:
+		if !u.unheard.Load() {
+			return false
+		}
+	default:
+		return false
+	}
+	return u.node.InVain(time.Duration(exactly() - since))
+}
+
 // leftOut tells that a node is out of the picks, once.
 func (g *Gateway) leftOut(pool *lb.Pool, n *lb.Node, err error) {
 	if !n.Data.(*upstream).out.CompareAndSwap(false, true) { //nolint:forcetypeassert // see newUpstream

@@ -105,7 +105,7 @@ func instant(t time.Time) int64 { return int64(t.Sub(clockStart)) + 1 }
 func (x *exchange) timeAttempt(now time.Time) {
 	x.began, x.asking = now, time.Time{}
 	x.attemptLimit = 0
-	if d := x.rule.AttemptTimeout; d > 0 && x.whole && x.repeatable() && x.repeats < x.retries() && x.othersLeft() {
+	if d := x.rule.AttemptTimeout; d > 0 && x.movable() && x.othersLeft() {
 		if soft := instant(now) + int64(d); soft < x.limit {
 			x.attemptLimit = soft
 		}

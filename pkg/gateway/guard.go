@@ -18,6 +18,7 @@ type guard struct {
 	phase    atomic.Int32
 	upload   atomic.Int64 // the same for the request's body, while it is passed on beside the answer; 0 when it is not
 	spliced  atomic.Bool  // the kernel moves the request's body
+	movable  atomic.Int64 // since when an answer is awaited that another node may give, in the sweep's clock; 0 none is, expired when that has ended
 
 	began     atomic.Int64 // when the request's body began to come, in the sweep's clock; 0 not yet
 	got       atomic.Int64 // bytes of bodies that were copied, over the connection's life
@@ -61,6 +62,7 @@ const (
 	endUpload  // the request's body failed while its answer was awaited
 	endSlow    // the client sends or reads a body too slowly
 	endAttempt // the time of one attempt was over: the request may go on with another
+	endSilent  // so it may when nothing is heard of the node
 )
 
 // arm lets the connection wait until d from now.
@@ -94,6 +96,7 @@ func (g *guard) detach() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.up = nil
+	g.movable.Store(0)
 	return g.why == endNone
 }
 
@@ -127,7 +130,7 @@ func (g *guard) endLate(deadline *atomic.Int64) {
 }
 
 func (g *guard) endLocked(why ending) {
-	if g.why == endNone {
+	if g.why == endNone || g.why == endSilent { // what ends the request outweighs what ends an attempt
 		g.why = why
 	}
 	g.nc.SetDeadline(past)
@@ -193,12 +196,28 @@ func (g *guard) answered() bool {
 	return g.why != endAttempt
 }
 
+// leaveSilent ends an attempt that nothing will come of: nothing is heard of its node, and it may go on at another.
+func (g *guard) leaveSilent() {
+	since := g.movable.Load()
+	if since <= 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.up != nil && g.up.from.silent(since) && g.movable.CompareAndSwap(since, expired) {
+		g.endUpstreamLocked(endSilent)
+	}
+}
+
+// stays says that the answer has begun, so that leaveSilent comes too late. It reports false when that came first.
+func (g *guard) stays() bool { return g.movable.Load() == 0 || g.movable.Swap(0) != expired }
+
 // resume takes the end of an attempt back, if it was ended, so that the request can go on until its limit.
 func (g *guard) resume(limit int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.soft = false
-	if g.why == endAttempt {
+	if g.why == endAttempt || g.why == endSilent {
 		g.why = endNone
 	}
 	if g.why == endNone { // also when the attempt was not ended: its time must not end the request later
@@ -219,6 +238,7 @@ func (g *guard) check(now int64, body, tunnel time.Duration) {
 			g.end(endClientGone)
 			return
 		}
+		g.leaveSilent()
 		g.late(&g.deadline, now, 0, false)
 	case phaseStreaming, phaseWriting:
 		g.late(&g.deadline, now, body, true)

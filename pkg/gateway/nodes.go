@@ -84,7 +84,7 @@ func (g *Gateway) applyService(v *view, nodes []registry.Node) {
 
 // newUpstream makes the upstream of a node that joins. It knows how to speak to it before it is picked.
 func (g *Gateway) newUpstream(n *lb.Node) any {
-	u := &upstream{dialer: g.dialer, addr: n.Addr()}
+	u := &upstream{dialer: g.dialer, node: n, addr: n.Addr()}
 	u.remote, _ = netip.ParseAddrPort(u.addr) // a host name has no address to report
 	word, ok := g.word(n)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/pkg/registry"
 )
 
@@ -25,11 +26,13 @@ const (
 // upstream holds the idle connections to one node, the youngest on top.
 type upstream struct {
 	dialer *net.Dialer
+	node   *lb.Node
 	addr   string
 	remote netip.AddrPort // addr, when it is no host name
 
 	out      atomic.Bool // that the node is left out has been told
 	unproven atomic.Bool // that TLS to it fails has been told
+	unheard  atomic.Bool // the last connection that failed had no word of it in time
 
 	reuse  atomic.Int64               // how old the last use of a connection may be, at its beginning, for another, as the node has it, in nanoseconds
 	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain

@@ -109,6 +109,22 @@ func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restore
 	return false, false
 }
 
+// InVain reports whether an attempt that has waited for an answer of n for so long had
+// better be given up, if n is ejected because nothing is heard of it: it began before the
+// ejection, or has had the time that Eject.Silence gives. It is false of a node that is not
+// ejected; see Cause for why one is.
+func (n *Node) InVain(waited time.Duration) bool {
+	if !n.Ejected() {
+		return false
+	}
+	p := n.pool
+	if int64(waited) >= p.now()-n.since.Load() {
+		return true
+	}
+	e := &p.state.Load().options.Eject
+	return e.Silence >= 0 && int64(waited) >= p.patience(e)
+}
+
 // SetHealth tells the pool what a check from outside says of n. It reports whether that
 // is news. Nodes that nobody checks are healthy. Pick leaves unhealthy nodes out as long
 // as enough others are healthy: see Options.PanicThreshold.

@@ -109,7 +109,7 @@ func (p *Pool) silent(st *state, now int64, paused bool) (found []*Node) {
 	if e.Silence < 0 || len(st.active) < 2 {
 		return nil
 	}
-	patience := max(int64(e.Silence), int64(e.Slow)*p.typical.value.Load())
+	patience := p.patience(e)
 	other := int64(0)
 	for _, n := range st.active {
 		other += n.heard.Load()
@@ -132,4 +132,9 @@ func (p *Pool) silent(st *state, now int64, paused bool) (found []*Node) {
 		}
 	}
 	return found
+}
+
+// patience is how long a node may be silent.
+func (p *Pool) patience(e *Eject) int64 {
+	return max(int64(e.Silence), int64(e.Slow)*p.typical.value.Load())
 }
