@@ -169,7 +169,8 @@ func (p *process) assemble(addrs []string) error {
 	if err != nil {
 		return err
 	}
-	rc.Dead = func(n registry.Node) bool { return p.gateway.Ejected(n.Service, n.ID()) }
+	var trust *registry.Trust // set before the registry is watched
+	rc.Dead = func(n registry.Node) bool { return p.gateway.Ejected(n.Service, n.ID()) || trust.Dead(n) }
 	if p.registry, err = etcd.Open(rc); err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (p *process) assemble(addrs []string) error {
 	if err != nil {
 		return err
 	}
-	trust := p.believe()
+	trust = p.believe()
 	local, _ := netip.ParseAddrPort(p.node.HTTPAddr) // a host name has no address to report
 	p.gateway, err = gateway.New(gateway.Config{
 		Routes: live.Routes, Keys: live.Keys, Settings: live.Settings, Discovery: p.members, Control: trust.Control, Self: p.node, Log: p.log, Level: p.level, Reporter: p.reporter, Collectors: more, NodeTLS: nodeTLS,

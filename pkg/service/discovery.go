@@ -60,6 +60,18 @@ func (d *discovery) apply(s registry.Snapshot) {
 	d.tell("leave", left, self)
 }
 
+// dead reports whether a node that etcd no longer holds need not be called any more.
+func (d *discovery) dead(n registry.Node) bool {
+	if pool := d.pool(n.Service); pool != nil {
+		for _, known := range pool.Nodes() {
+			if known.ID() == n.ID() && known.Ejected() {
+				return true
+			}
+		}
+	}
+	return d.trust.Dead(n)
+}
+
 func (d *discovery) tell(what string, nodes []registry.Node, self registry.Node) {
 	for _, n := range nodes {
 		if n.Service != self.Service || n.ID() != self.ID() {

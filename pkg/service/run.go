@@ -92,6 +92,7 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c.Dead = s.nodes.dead
 	reg, err := etcd.Open(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open registry: %w", err)

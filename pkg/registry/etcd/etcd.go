@@ -12,7 +12,9 @@
 // under the same name, so that a store which comes back sees no delete of a node that lives. A watch never tells an empty or a
 // partial set because the store is away: the last good set stands. Deletes within two TTLs after the watch was interrupted are
 // held that long, because they may be lost leases of nodes that live; a node that had said it was draining leaves at once.
-// A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead).
+// A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead). The end
+// of a lease, without a goodbye, never empties a service whose last node lives: that one stays until it is dead too, or until
+// another is there and two TTLs are over.
 //
 // The package refuses to know what nodes are for, and whether they answer.
 package etcd
@@ -61,8 +63,10 @@ type Config struct {
 	// CheckInterval is how often a watch compares itself with a full listing, to notice a store that was restored or a watch
 	// that went silent. Zero is 10 s; below it is for tests.
 	CheckInterval time.Duration
-	// Dead says whether a node fails for those who send it requests. It is asked about nodes whose deletes are held, which then
-	// leave at once; it may be called from any goroutine, and must not block. Nil knows of none.
+	// Dead says whether a node fails for those who send it requests, or can be seen to have ended. It is asked about nodes whose
+	// deletes are held, at once and then up to twice a second, and those that are dead leave. It is called from several
+	// goroutines at once, without locks, and may take some time, as in half a second for trying a port. Nil knows of none, and
+	// then every lease that ends over a healthy watch is believed.
 	Dead func(registry.Node) bool
 	// Log gets the beginning and the end of outages, and what was ignored. Nil discards.
 	Log *slog.Logger
@@ -161,9 +165,6 @@ func Open(c Config) (*Registry, error) {
 	}
 	if c.CheckInterval == 0 {
 		c.CheckInterval = defaultCheck
-	}
-	if c.Dead == nil {
-		c.Dead = func(registry.Node) bool { return false }
 	}
 	log := c.Log
 	if log == nil {

@@ -32,23 +32,25 @@ type follower struct {
 	w      *watcher
 	client *clientv3.Client
 
-	helpers sync.WaitGroup
-	links   chan bool     // from monitor: the connection is ready, or not; the newest only
-	answers chan listing  // from list
-	check   *time.Timer   // when to list next
-	release *time.Timer   // when the hold is over
-	due     *time.Timer   // when to tell what is put off
-	told    time.Time     // when something was told last
-	pause   time.Duration // from then until something may be told again
-	again   retry         // between listings that fail
+	helpers  sync.WaitGroup
+	links    chan bool      // from monitor: the connection is ready, or not; the newest only
+	answers  chan listing   // from list
+	verdicts chan []verdict // from inquire
+	check    *time.Timer    // when to list next
+	release  *time.Timer    // when the hold is over
+	due      *time.Timer    // when to tell what is put off
+	told     time.Time      // when something was told last
+	pause    time.Duration  // from then until something may be told again
+	again    retry          // between listings that fail
 
-	epoch    int64 // how many watch streams there were when this one was known to be whole
-	lost     bool  // the connection is broken, or the store fails
-	asking   bool  // a listing is under way
-	asked    int64 // seen when it began
-	seen     int64 // the newest revision of the store
-	progress int64 // answers of the watch so far
-	doubt    int64 // progress when the watch disagreed with a listing, or calm
+	epoch     int64 // how many watch streams there were when this one was known to be whole
+	lost      bool  // the connection is broken, or the store fails
+	asking    bool  // a listing is under way
+	inquiring bool  // it is being asked who of the held is dead
+	asked     int64 // seen when it began
+	seen      int64 // the newest revision of the store
+	progress  int64 // answers of the watch so far
+	doubt     int64 // progress when the watch disagreed with a listing, or calm
 }
 
 // listing is an answer to a full listing.
@@ -60,13 +62,14 @@ type listing struct {
 func newFollower(w *watcher, client *clientv3.Client, at int64) *follower {
 	return &follower{
 		w: w, client: client,
-		links:   make(chan bool, 1),
-		answers: make(chan listing, 1),
-		check:   time.NewTimer(w.r.cfg.CheckInterval),
-		release: time.NewTimer(0),
-		due:     time.NewTimer(0),
-		seen:    at,
-		doubt:   calm,
+		links:    make(chan bool, 1),
+		answers:  make(chan listing, 1),
+		verdicts: make(chan []verdict, 1),
+		check:    time.NewTimer(w.r.cfg.CheckInterval),
+		release:  time.NewTimer(0),
+		due:      time.NewTimer(0),
+		seen:     at,
+		doubt:    calm,
 	}
 }
 
@@ -103,6 +106,8 @@ func (f *follower) follow(ctx context.Context) error {
 			f.ask(ctx)
 		case l := <-f.answers:
 			err = f.judge(l)
+		case list := <-f.verdicts:
+			f.hear(list)
 		case <-f.release.C:
 		case <-f.due.C:
 		}
@@ -112,6 +117,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if wait := f.w.view.release(); wait > 0 {
 			f.release.Reset(wait)
 		}
+		f.inquire(ctx)
 		f.tell()
 	}
 }

@@ -14,16 +14,22 @@ const farAway = 100 * 365 * 24 * time.Hour
 
 // entry is a key of the store that reads as a node.
 type entry struct {
-	node registry.Node
-	mod  int64 // revision of its last put
-	held bool  // the key is gone, and the node stays until the hold ends
-	dark bool  // a newer key of the service has the same HTTP address: the node is not told
+	node   registry.Node
+	mod    int64     // revision of its last put
+	leased bool      // it was put under a lease, which may end without the node's doing
+	held   bool      // the key is gone, and the node stays until the hold ends
+	until  time.Time // when held for the lack of others: not before this time does one of them do
+	kept   bool      // it was logged that the node stays without a key
+	dark   bool      // a newer key of the service has the same HTTP address: the node is not told
 }
 
 // place is what one node of a service has for itself: where its requests go.
 type place struct{ service, addr string }
 
 func (e entry) place() place { return place{e.node.Service, e.node.HTTPAddr} }
+
+// takes returns whether requests are sent to the node.
+func (e entry) takes() bool { return !e.dark && e.node.State != registry.Draining && e.node.Weight > 0 }
 
 // duplicate is the cause for which a node is not told.
 const duplicate = "duplicate"
@@ -33,14 +39,17 @@ type view struct {
 	project   string
 	ignore    func(key string, err error)        // told each entry that cannot be read
 	refuse    func(key, cause string, err error) // told each node that can be read and is not told
-	dead      func(registry.Node) bool           // whether a node fails its callers
+	probed    bool                               // somebody can say whether a node that is held is dead
+	grace     time.Duration                      // how long a lone node stays though another has come
 	now       func() time.Time
-	entries   map[string]entry
-	owners    map[place]string // the key that is told of each place
-	dark      int              // how many entries are dark
-	held      int              // how many entries are held
-	holdUntil time.Time        // deletes before this time are held
-	looked    time.Time        // when it was asked last who of the held fails
+	entries   map[string]entry    // changed by keep and forget alone
+	owners    map[place]string    // the key that is told of each place
+	usable    map[string]int      // by service, how many entries are usable
+	dark      int                 // how many entries are dark
+	held      map[string]struct{} // the keys of the entries that are held
+	asking    []string            // those of them that are to be asked about now, the urgent first
+	holdUntil time.Time           // deletes before this time are held
+	looked    time.Time           // when all that are held were looked at last
 	newest    int64            // the newest revision that a listing or an event brought
 	listed    bool             // a listing was installed
 	told      registry.Snapshot
@@ -48,15 +57,46 @@ type view struct {
 	put, removed []registry.Node // changes since told
 }
 
-func newView(project string, ignore func(string, error), refuse func(string, string, error), dead func(registry.Node) bool) *view {
-	return &view{project: project, ignore: ignore, refuse: refuse, dead: dead, now: time.Now, entries: map[string]entry{}, owners: map[place]string{}}
+func newView(project string, ignore func(string, error), refuse func(string, string, error)) *view {
+	return &view{
+		project: project, ignore: ignore, refuse: refuse, now: time.Now,
+		entries: map[string]entry{}, owners: map[place]string{}, usable: map[string]int{}, held: map[string]struct{}{},
+	}
+}
+
+// keep sets what is known of a key.
+func (v *view) keep(key string, e entry) {
+	v.count(v.entries[key], -1)
+	v.count(e, 1)
+	v.entries[key] = e
+	if e.held {
+		v.held[key] = struct{}{}
+	} else {
+		delete(v.held, key)
+	}
+}
+
+// forget removes a key.
+func (v *view) forget(key string) {
+	v.count(v.entries[key], -1)
+	delete(v.entries, key)
+	delete(v.held, key)
+}
+
+func (v *view) count(e entry, by int) {
+	if e.held || !e.takes() {
+		return
+	}
+	if v.usable[e.node.Service] += by; v.usable[e.node.Service] == 0 {
+		delete(v.usable, e.node.Service)
+	}
 }
 
 // seed takes in nodes that were known before the store was read.
 func (v *view) seed(s registry.Snapshot) {
 	for _, n := range s.Nodes {
 		key := n.Key(v.project)
-		v.entries[key] = entry{node: n}
+		v.keep(key, entry{node: n})
 		v.put = append(v.put, n)
 		v.claim(key)
 	}
@@ -80,7 +120,7 @@ func (v *view) install(revision int64, kvs []*mvccpb.KeyValue) {
 		v.drop(key)
 		if e, held := v.entries[key]; held { // what comes is newer, though the revisions of an emptied store begin anew
 			e.mod = revision
-			v.entries[key] = e
+			v.keep(key, e)
 		}
 	}
 	v.newest, v.listed = revision, true
@@ -110,10 +150,7 @@ func (v *view) set(kv *mvccpb.KeyValue) {
 		}
 		n = old.node // somebody spoilt the value: the last good one stands
 	}
-	if old.held {
-		v.held--
-	}
-	v.entries[key] = entry{node: n, mod: kv.ModRevision, dark: old.dark}
+	v.keep(key, entry{node: n, mod: kv.ModRevision, leased: kv.Lease != 0, dark: old.dark})
 	if !known || n != old.node {
 		v.put = append(v.put, n)
 	}
@@ -147,7 +184,7 @@ func (v *view) darken(key, owner string) {
 	}
 	e.dark = true
 	v.dark++
-	v.entries[key] = e
+	v.keep(key, e)
 	v.removed = append(v.removed, e.node)
 	v.refuse(key, duplicate, fmt.Errorf("node %q: the newer %q has the same HTTP address", key, owner))
 }
@@ -161,54 +198,12 @@ func (v *view) lighten(key string) {
 	}
 	e.dark = false
 	v.dark--
-	v.entries[key] = e
+	v.keep(key, e)
 	v.put = append(v.put, e.node)
 }
 
-// drop takes a delete: the node leaves now or, during a hold, later. One that said it was draining has said goodbye.
-func (v *view) drop(key string) {
-	e, known := v.entries[key]
-	switch {
-	case !known || e.held:
-	case e.node.State != registry.Draining && v.now().Before(v.holdUntil):
-		e.held = true
-		v.held++
-		v.entries[key] = e
-	default:
-		v.remove(key, e)
-	}
-}
-
-// lookAgain is how often it is asked whether held nodes fail their callers: asking of thousands, at each of a thousand events a
-// second, would cost more than all the rest.
-const lookAgain = 500 * time.Millisecond
-
-// release lets the held nodes leave that fail their callers, and all if the hold is over. It returns how long to wait before asking
-// again; 0 when nothing is held.
-func (v *view) release() time.Duration {
-	if v.held == 0 {
-		return 0
-	}
-	now := v.now()
-	d, rest := v.holdUntil.Sub(now), v.looked.Add(lookAgain).Sub(now)
-	if d > 0 && rest > 0 {
-		return min(d, rest)
-	}
-	v.looked = now
-	for key, e := range v.entries {
-		if e.held && (d <= 0 || v.dead(e.node)) {
-			v.held--
-			v.remove(key, e)
-		}
-	}
-	if v.held == 0 {
-		return 0
-	}
-	return min(d, lookAgain)
-}
-
 func (v *view) remove(key string, e entry) {
-	delete(v.entries, key)
+	v.forget(key)
 	if e.dark {
 		v.dark--
 		return
@@ -278,5 +273,5 @@ func (v *view) agrees(kvs []*mvccpb.KeyValue) bool {
 			return false
 		}
 	}
-	return same == len(v.entries)-v.held
+	return same == len(v.entries)-len(v.held)
 }

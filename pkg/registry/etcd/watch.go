@@ -58,9 +58,10 @@ func (r *Registry) WatchFrom(ctx context.Context, seed registry.Snapshot, fn fun
 		r:    r,
 		name: fmt.Sprintf("watch %d", r.watches.Add(1)),
 		fn:   fn,
-		view: newView(r.cfg.Project, r.ignore, r.refuse, r.cfg.Dead),
+		view: newView(r.cfg.Project, r.ignore, r.refuse),
 		seed: seed,
 	}
+	w.view.probed, w.view.grace = r.cfg.Dead != nil, 2*r.ttl
 	defer r.health.forget(w.name)
 	var again retry
 	for bound.Err() == nil {
