@@ -71,7 +71,7 @@ func (g *Gateway) ReloadPassed() { g.reloads.failing.Store(nil) }
 
 func (g *Gateway) generation(l Live) (*generation, error) {
 	if l.Routes == nil || l.Keys == nil {
-		return nil, errors.New("Routes and Keys are required")
+		return nil, errors.New("the configuration has no Routes or no Keys")
 	}
 	if err := l.Settings.Validate(); err != nil {
 		return nil, err

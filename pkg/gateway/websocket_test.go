@@ -14,7 +14,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -731,13 +730,6 @@ func (b *bench) stream(addr string, fields ...string) string {
 			return "reset"
 		}
 	}
-}
-
-// metrics returns the page for Prometheus.
-func (b *bench) metrics() string {
-	w := httptest.NewRecorder()
-	b.g.AdminHandler().ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/metrics", nil))
-	return w.Body.String()
 }
 
 // acceptOf is the answer to the key of a request (RFC 6455 section 4.2.2).
