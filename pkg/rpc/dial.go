@@ -34,7 +34,7 @@ type Target struct {
 // DialConfig says who is called and with what.
 type DialConfig struct {
 	Service string         // name of the called service; required
-	Keys    *auth.CallKeys // its Current key is sent; required
+	Keys    *auth.CallKeys // the Current one of each call is sent; required
 	Tracer  *zipkin.Tracer // client spans; nil = none
 	Timeout time.Duration  // for unary calls without a deadline; 0 = DefaultTimeout
 	// TLS is how to speak to targets with TLS: authorities, a certificate to show, and the
@@ -82,7 +82,7 @@ func Dial(c DialConfig) (*Conn, error) {
 		grpc.WithResolvers(t),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+balancerName+`":{}}]}`),
 		grpc.WithTransportCredentials(creds),
-		grpc.WithPerRPCCredentials(callKey{c.Keys.Current()}),
+		grpc.WithPerRPCCredentials(callKey{c.Keys}),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			d := net.Dialer{Control: c.Control}
 			return d.DialContext(ctx, "tcp", addr)

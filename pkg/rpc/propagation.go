@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/goms-io/goms/pkg/auth"
 	"github.com/goms-io/goms/pkg/trace"
 )
 
@@ -59,11 +60,11 @@ func finishSpan(span zipkin.Span, err error) {
 
 // callKey adds the call-service key to each call. It sits below interceptors and
 // stats handlers, so none of them can log the key.
-type callKey struct{ key string }
+type callKey struct{ keys *auth.CallKeys }
 
 // GetRequestMetadata returns the key as metadata.
 func (k callKey) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{KeyMetadata: k.key}, nil
+	return map[string]string{KeyMetadata: k.keys.Current()}, nil
 }
 
 // RequireTransportSecurity is false: nodes talk on a private network.

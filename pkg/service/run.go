@@ -44,9 +44,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	if why := s.keys.Weak(); why != "" {
-		s.log.Warn("weak call-service key", "reason", why)
-	}
+	s.warnOfWeakKeys()
 	return s.run(ctx, reg)
 }
 
@@ -71,6 +69,7 @@ func (s *Service) run(ctx context.Context, reg Registry) error {
 	if s.reporter != nil {
 		g.Go(func() error { return unlessDone(life, s.reporter.Run(life), "report spans") })
 	}
+	g.Go(func() error { s.followKeys(life); return nil })
 	g.Go(func() error {
 		defer end()
 		node := s.Node()

@@ -54,8 +54,8 @@ type Service struct {
 	name   string
 	config Config
 	log    *slog.Logger
-	keys   *auth.CallKeys
-	host   string // published in the registry
+	keys   *auth.CallKeys // those of now, at each use
+	host   string         // published in the registry
 
 	registry Registry        // nil until Run opens etcd
 	reporter *trace.Reporter // nil without a collector
@@ -65,6 +65,9 @@ type Service struct {
 	health   *health.Server
 	nodes    *discovery
 	certs    *certs.Store // nil without TLS
+
+	now     atomic.Pointer[auth.CallKeys] // see followKeys
+	keysSum string                        // tells the files that they were read from from changed ones
 
 	running   atomic.Bool
 	published atomic.Bool
@@ -94,16 +97,19 @@ func New(o Options) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	keysSum := keysSum(c)
 	keys, err := c.Keys()
 	if err != nil {
 		return nil, err
 	}
 	trust := registry.NewTrust(registry.TrustConfig{Networks: c.NodeNetworks, Log: o.Log})
 	s := &Service{
-		name: o.Name, config: c, log: o.Log, keys: keys, registry: o.Registry,
+		name: o.Name, config: c, log: o.Log, keysSum: keysSum, registry: o.Registry,
 		metrics: newMetrics(),
 		ready:   make(chan struct{}), draining: make(chan struct{}),
 	}
+	s.now.Store(keys)
+	s.keys = auth.Follow(s.now.Load)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -121,7 +127,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s.nodes = newDiscovery(s.log, trust, nodeTLS, func(service string) (*rpc.Conn, error) {
-		return rpc.Dial(rpc.DialConfig{Service: service, Keys: keys, Tracer: s.tracer, TLS: nodeTLS, Control: trust.Control})
+		return rpc.Dial(rpc.DialConfig{Service: service, Keys: s.keys, Tracer: s.tracer, TLS: nodeTLS, Control: trust.Control})
 	})
 	var secure []grpc.ServerOption
 	if c.Service.TLS.enabled() {
@@ -130,7 +136,7 @@ func New(o Options) (*Service, error) {
 		}
 		secure = append(secure, grpc.Creds(credentials.NewTLS(s.certs.ServerConfig())))
 	}
-	s.rpc, s.health = rpc.NewServerHealth(keys, s.tracer, s.log, secure...)
+	s.rpc, s.health = rpc.NewServerHealth(s.keys, s.tracer, s.log, secure...)
 	if s.Engine, err = newEngine(c.Service.TrustedProxies); err != nil {
 		return nil, err
 	}

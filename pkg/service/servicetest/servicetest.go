@@ -16,7 +16,6 @@
 package servicetest
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"log/slog"
@@ -55,7 +54,7 @@ type Options struct {
 type Node struct {
 	URL      string // of the HTTP port, without a slash at the end
 	RPCAddr  string // host:port
-	Key      string // the call-service key
+	Key      string // the call-service key that the node began with
 	Registry *registry.Memory
 	Service  *service.Service
 
@@ -80,7 +79,7 @@ func Start(t testing.TB, name string, setup service.Setup, options ...Options) *
 	if o.Registry == nil {
 		o.Registry = registry.NewMemory()
 	}
-	c := configFor(t, o.Config)
+	c, key := configFor(t, o.Config)
 	s, err := service.New(service.Options{Name: name, Config: &c, Log: o.Log, Registry: o.Registry})
 	if err != nil {
 		t.Fatalf("make service %q: %v", name, err)
@@ -90,7 +89,7 @@ func Start(t testing.TB, name string, setup service.Setup, options ...Options) *
 			t.Fatalf("set up service %q: %v", name, err)
 		}
 	}
-	n := &Node{Key: c.CallServiceKey, Registry: o.Registry, Service: s, done: make(chan struct{})}
+	n := &Node{Key: key, Registry: o.Registry, Service: s, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	go n.run(ctx)
@@ -116,9 +115,10 @@ func Start(t testing.TB, name string, setup service.Setup, options ...Options) *
 	return n
 }
 
-func configFor(t testing.TB, given *service.Config) service.Config {
+// configFor returns the node's configuration, and its key.
+func configFor(t testing.TB, given *service.Config) (c service.Config, key string) {
 	t.Helper()
-	c := service.DefaultConfig()
+	c = service.DefaultConfig()
 	if given != nil {
 		c = *given
 	} else {
@@ -130,8 +130,11 @@ func configFor(t testing.TB, given *service.Config) service.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.CallServiceKey, c.CallServiceKeyFile = cmp.Or(key, Key), ""
-	return c
+	if key == "" {
+		key = Key
+		c.CallServiceKey = key
+	}
+	return c, key
 }
 
 func (n *Node) run(ctx context.Context) {
