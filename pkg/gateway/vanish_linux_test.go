@@ -134,9 +134,9 @@ func TestVanishedNode(t *testing.T) {
 	}
 	eventually(t, "idle connections", func() bool { return b.g.Cluster(true).Services["user"].Detail[0].Idle == 3 })
 
-	// One waits for its answer; what it sent has been acknowledged.
-	waiting := make(chan string, 1)
-	ask := func(method string) {
+	// Two wait for their answers; what they sent has been acknowledged.
+	waiting, moved := make(chan string, 1), make(chan string, 1)
+	ask := func(method string, waiting chan<- string) {
 		c := b.dial()
 		defer c.Close()
 		began := time.Now()
@@ -150,8 +150,10 @@ func TestVanishedNode(t *testing.T) {
 		waiting <- fmt.Sprintf("%d %s", res.StatusCode, body)
 		t.Logf("%s: %d after %v", method, res.StatusCode, time.Since(began))
 	}
-	go ask("POST")
+	go ask("POST", waiting)
 	waitFor(t, "the POST to arrive", arrived)
+	go ask("GET", moved)
+	waitFor(t, "the GET to arrive", arrived)
 	f.vanish()
 	b.set(far, near)
 	// Others are sent over connections that were idle: nobody acknowledges them.
@@ -172,6 +174,14 @@ func TestVanishedNode(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("the POST on the node that vanished still waits")
+	}
+	select {
+	case got := <-moved:
+		if got != "200 near" {
+			t.Errorf("the GET on the node that vanished = %s, want 200 from the node that is there", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the GET on the node that vanished still waits")
 	}
 
 	f.back()

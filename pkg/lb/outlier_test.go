@@ -151,6 +151,18 @@ func TestSilentNodeIsEjected(t *testing.T) {
 	if len(out) != 1 || out[0] != "b" || node(t, p, "b").Cause() != lb.Silence {
 		t.Fatalf("ejected after 1.2 s of silence: %q (%s), want b", out, node(t, p, "b").Cause())
 	}
+	// What it has is moved at once, what it is sent from now on when it has had its time.
+	b := node(t, p, "b")
+	c.Advance(100 * time.Millisecond)
+	for waited, want := range map[time.Duration]bool{99 * time.Millisecond: false, 500 * time.Millisecond: true} {
+		if b.InVain(waited) != want || node(t, p, "a").InVain(waited) {
+			t.Errorf("InVain(%s) = %v, want %v, and false of a node that answers", waited, !want, want)
+		}
+	}
+	c.Advance(1900 * time.Millisecond)
+	if b.InVain(900*time.Millisecond) || !b.InVain(time.Second) {
+		t.Error("a silent node does not get a second for what it is sent")
+	}
 	// It gets less and less while it stays silent.
 	before := len(kept)
 	for range 280 {

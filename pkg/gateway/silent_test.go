@@ -1,0 +1,116 @@
+package gateway_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/route"
+)
+
+// outcome is how a request ended for its client.
+type outcome struct {
+	id, method string
+	status     int
+	took       time.Duration
+	err        error
+}
+
+// storm sends n requests to addr, every fourth a POST, one each few milliseconds, and waits for all of them.
+func storm(c *http.Client, addr string, n int) []outcome {
+	outcomes := make([]outcome, n)
+	var all sync.WaitGroup
+	tick := time.NewTicker(8 * time.Millisecond)
+	defer tick.Stop()
+	for i := range n {
+		o := &outcomes[i]
+		o.id, o.method = fmt.Sprint("id", i), "GET"
+		var body io.Reader
+		if i%4 == 0 { // not in step with the turns of the nodes
+			o.method, body = "POST", strings.NewReader("once")
+		}
+		all.Go(func() {
+			req, err := http.NewRequest(o.method, "http://"+addr+"/api/user/do?"+o.id, body)
+			if err != nil {
+				o.err = err
+				return
+			}
+			began := time.Now()
+			res, err := c.Do(req)
+			if o.err = err; err == nil {
+				o.status = res.StatusCode
+				_, o.err = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+			o.took = time.Since(began)
+		})
+		<-tick.C
+	}
+	all.Wait()
+	return outcomes
+}
+
+// TestRequestsLeaveASilentNode: what may be repeated does not wait for a node that is found to answer nothing, though the
+// retry budget has nothing to give. What may have been done there waits, and is not done twice.
+func TestRequestsLeaveASilentNode(t *testing.T) {
+	clients := map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": priorKnowledge(t)}
+	for name, c := range clients {
+		t.Run(name, func(t *testing.T) {
+			silent, first, second := scripted(t, hang), scripted(t, ok), scripted(t, ok)
+			b := startRoutes(t, one(route.Route{}), nil, settings(func(s *gateway.Settings) {
+				s.AnswerTimeout, s.RetryBudget = 6*time.Second, gateway.RetryBudget{}
+			}), silent.addr, first.addr, second.addr)
+			outcomes := storm(c, b.serve(gateway.Listener{H2C: true}), 300)
+
+			seen, at, waiting := map[string]int{}, map[string]int{}, map[string]bool{}
+			for _, s := range []*script{silent, first, second} {
+				for _, r := range s.requests() {
+					seen[r.URL.RawQuery]++
+				}
+			}
+			moved := 0
+			for _, r := range silent.requests() {
+				at[r.URL.RawQuery]++
+				if r.Method == "GET" {
+					moved++
+				} else {
+					waiting[r.URL.RawQuery] = true
+				}
+			}
+			if moved < 5 || len(waiting) == 0 {
+				t.Fatalf("%d GETs and %d POSTs met the silent node: the test tests nothing", moved, len(waiting))
+			}
+			slowest := time.Duration(0)
+			for _, o := range outcomes {
+				want, times := 200, 1
+				switch {
+				case waiting[o.id]:
+					want = 504
+				case o.method == "GET":
+					slowest = max(slowest, o.took)
+					times = 1 + at[o.id] // once more where nobody answers
+				}
+				if o.err != nil || o.status != want || seen[o.id] != times {
+					t.Errorf("%s %s = %d %v after %v, seen %d times, want %d, seen %d times", o.method, o.id, o.status, o.err, o.took, seen[o.id], want, times)
+				}
+			}
+			t.Logf("%d GETs moved; the slowest GET took %v", moved, slowest)
+			if slowest > 5*time.Second {
+				t.Errorf("the slowest GET took %v, want about 1 s", slowest)
+			}
+			if n := b.metric("goms_retries_total"); n != moved {
+				t.Errorf("goms_retries_total = %d, want %d", n, moved)
+			}
+			for _, n := range b.g.Cluster(true).Services["user"].Detail {
+				if n.Ejected != (n.Addr == silent.addr) || n.Ejected && n.Cause != "silent" {
+					t.Errorf("node %+v, want only the silent one left out", n)
+				}
+			}
+		})
+	}
+}
