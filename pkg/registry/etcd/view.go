@@ -50,8 +50,8 @@ type view struct {
 	asking    []string            // those of them that are to be asked about now, the urgent first
 	holdUntil time.Time           // deletes before this time are held
 	looked    time.Time           // when all that are held were looked at last
-	newest    int64            // the newest revision that a listing or an event brought
-	listed    bool             // a listing was installed
+	newest    int64               // the newest revision that a listing or an event brought
+	listed    bool                // a listing was installed
 	told      registry.Snapshot
 
 	put, removed []registry.Node // changes since told
