@@ -116,7 +116,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	wait(ctx, g.set().DrainDelay)
 	g.stopAccepting(func(ln net.Listener) {
 		if d, ok := ln.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(past) != nil {
-			ln.Close() //nolint:errcheck // its backlog is lost either way
+			ln.Close()
 		}
 	})
 	g.accepting.Wait()
@@ -176,7 +176,7 @@ func wait(ctx context.Context, d time.Duration) {
 // CloseListeners closes the listeners at once, and with them the connections that wait in their backlogs. It is for a
 // process whose sockets another one serves by now: the backlogs are that one's too. What is connected goes on.
 func (g *Gateway) CloseListeners() {
-	g.stopAccepting(func(ln net.Listener) { ln.Close() }) //nolint:errcheck // it is closed either way
+	g.stopAccepting(func(ln net.Listener) { ln.Close() })
 }
 
 // stopAccepting makes the Serves end: wake is what makes an Accept return.
