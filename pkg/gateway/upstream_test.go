@@ -64,7 +64,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // TestNodesIdleLimit: requests come about when the node closes its idle connections, and none is lost, though
 // a POST may not be repeated.
 func TestNodesIdleLimit(t *testing.T) {
-	const idle, clients, each = time.Second, 400, 50
+	const idle, clients, each = time.Second, 100, 50
 	var seen atomic.Int64
 	n := countedNode(t, idle, func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
