@@ -33,7 +33,8 @@ func TestF20SlowNode(t *testing.T) {
 	wait(t, span)
 	share := float64(n.arrived()-before) / (400 * span.Seconds())
 	res := l.Stop()
-	r.account(res, losses{}, s.witnesses()...)
+	// In its first second it cannot be told from a node that is gone: GETs that it has go to another as well.
+	r.account(res, losses{twice: 200}, s.witnesses()...)
 	p99 := res.Latency(settled, res.Took, 99)
 	r.set("p99_at_first_ms", res.Latency(at, settled, 99))
 	r.set("p99_settled_ms", p99)
