@@ -14,7 +14,7 @@ TOOLS     := $(CURDIR)/.ci/tools/bin
 TOOLBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
 .DEFAULT_GOAL := all
-.PHONY: all build vet lint fmt test race fuzz bench e2e faults soak cover tidy-check compose-check tools vuln clean help
+.PHONY: all build vet lint fmt test race fuzz bench e2e faults soak cover tidy-check compose-check pebble tools vuln clean help
 
 all: build vet lint race ## build, vet, lint, test with the race detector (the default)
 
@@ -66,6 +66,8 @@ tidy-check: ## go.mod and go.sum say what the code needs
 
 compose-check: ## deploy/docker-compose.yml, loaded as docker compose would
 	cd deploy/composetest && $(GO) test ./...
+
+pebble: $(TOOLS)/pebble ## an ACME authority for tests, into .ci/tools/bin
 
 tools: $(addprefix $(TOOLS)/,golangci-lint etcd etcdctl grpcurl benchstat h2spec pebble) ## the pinned tools, into .ci/tools/bin
 

@@ -356,6 +356,9 @@ func (p *process) stop(replaced bool) error {
 	p.gateway.Drain()
 	if !replaced {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		leaving := p.node // said before it is done: it is not a lease that ended
+		leaving.State = registry.Draining
+		p.publish(ctx, leaving)
 		if err := p.registry.Withdraw(ctx, p.node); err != nil {
 			p.log.Warn("the gateway's key stays in etcd until its lease ends", "err", err)
 		}
