@@ -16,7 +16,7 @@ import (
 // What 5,000 slow clients may cost.
 const (
 	slowClients = 5000
-	slowMemory  = 176 << 20 // above base, at the peak: 30 KiB each
+	slowMemory  = 176 << 20 // above base, at the peak: 36 KiB each
 	slowKept    = 40 << 20  // above base, when they have gone and the runtime has given back what it can
 	slowFiles   = 50        // file descriptors above base, when they have gone
 )
