@@ -194,8 +194,8 @@ func (g *Gateway) stopAccepting(wake func(net.Listener)) {
 
 // Of a listener that is about to be closed.
 const (
-	backlogPause = 100 * time.Millisecond // without a new connection: handshakes under way have ended
-	backlogLimit = 2 * time.Second        // in all
+	backlogPause = 25 * time.Millisecond // without a new connection: handshakes under way have ended
+	backlogLimit = 2 * time.Second       // in all
 )
 
 // emptyBacklog takes the connections that wait in a backlog, because closing the listener would reset them after their
