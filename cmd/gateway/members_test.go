@@ -188,7 +188,12 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	}
 	second.await(second.admin+"/cluster", "services", n.ID(), 8*time.Second)
 	// The gateway of the last run is in the file too; it is dead and leaves at once.
-	if left := strings.Count(second.out.String(), "[user] node ["+n.ID()+"] leave"); left != 1 {
+	line := "[user] node [" + n.ID() + "] leave"
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(second.out.String(), line) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond) // the log is written beside what it tells
+	}
+	second.stop()
+	if left := strings.Count(second.out.String(), line); left != 1 {
 		t.Errorf("%d leave lines of the node, want one:\n%s", left, second.out.String())
 	}
 }
