@@ -447,7 +447,7 @@ func TestAttemptTimeoutNeverRepeatsPOST(t *testing.T) {
 			a.hang()
 			return
 		}
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(600 * time.Millisecond) // it is the node that is slow: longer than an attempt may take
 		a.say(200)
 	}
 	n := [2]*script{scripted(t, slow), scripted(t, slow)}

@@ -360,7 +360,7 @@ func TestChecksByHTTP(t *testing.T) {
 	b.set(other)
 	until(t, "checks of a node that left end", func() bool {
 		before := checks.Load()
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // several intervals, in which none may come
 		return checks.Load() == before
 	})
 }
