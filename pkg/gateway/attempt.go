@@ -133,11 +133,27 @@ func (x *exchange) begun(node *lb.Node) {
 		panic("BUG: more attempts at a time than there can be")
 	}
 	x.open[i] = node
+	if !x.whole {
+		x.flow(node) // how long it takes is up to the client
+	}
+}
+
+// flow notes that an attempt does not stand in a queue before its node, or not any more.
+func (x *exchange) flow(node *lb.Node) {
+	if x.flows != node {
+		x.flows = node
+		node.Flow()
+	}
 }
 
 // end ends the attempt on a node. Each that has begun is ended once, those that a panic left by endAll.
 func (x *exchange) end(node *lb.Node) {
 	x.open[slices.Index(x.open[:], node)] = nil
+	if x.flows == node {
+		x.flows = nil
+		node.Finish()
+		return
+	}
 	node.End()
 }
 

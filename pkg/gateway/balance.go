@@ -130,6 +130,7 @@ func (m *metrics) collectBalance(counter func(*prometheus.Desc, int64, ...string
 // when it had the whole request before.
 func (g *Gateway) answered(x *exchange) {
 	n := x.tried[x.attempts-1]
+	x.flow(n)
 	took := time.Duration(0)
 	if x.whole {
 		took = time.Since(x.asking)

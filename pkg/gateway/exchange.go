@@ -60,6 +60,7 @@ type exchange struct {
 	repeats  int // of these, after a node that may have begun
 	tried    [maxAttempts]*lb.Node
 	open     [2]*lb.Node // of the attempts that have begun and not ended
+	flows    *lb.Node    // of the one of them that waits for its node no longer, or for the client
 
 	began        time.Time // the present attempt
 	attemptLimit int64     // as limit, for this attempt alone; 0 when it has all that is left

@@ -44,7 +44,7 @@ func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness) *Node 
 		return nil
 	}
 	if o.Breaker.Enabled && len(tried) == 0 && !p.breaker.enter(fit.now, &o.Breaker) {
-		p.inFlight.Add(-1)
+		p.leave()
 		return nil
 	}
 	if len(st.ejected) != 0 {
@@ -63,7 +63,7 @@ func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness) *Node 
 			return n
 		}
 	}
-	p.inFlight.Add(-1)
+	p.leave()
 	return nil
 }
 
@@ -85,21 +85,25 @@ func (p *Pool) refusal(st *state, tried []*Node) error {
 
 // enter counts one more attempt in flight on the pool, if there is room.
 func (p *Pool) enter(o *Options) bool {
-	limit := int64(o.MaxInFlight)
-	if o.Adaptive {
-		if l := p.shed.limit.Load(); l > 0 && (limit == 0 || l < limit) {
-			limit = l
-		}
-	}
-	n := p.inFlight.Add(1)
-	if limit > 0 && n > limit {
-		p.inFlight.Add(-1)
+	n, waiting := p.inFlight.Add(1), p.waiting.Add(1)
+	if limit := int64(o.MaxInFlight); limit > 0 && n > limit {
+		p.leave()
 		return false
 	}
 	if o.Adaptive {
-		p.shed.note(n)
+		if limit := p.shed.limit.Load(); limit > 0 && waiting > limit {
+			p.leave()
+			return false
+		}
+		p.shed.note(waiting)
 	}
 	return true
+}
+
+// leave takes back what enter counted.
+func (p *Pool) leave() {
+	p.inFlight.Add(-1)
+	p.waiting.Add(-1)
 }
 
 // enter counts one more attempt in flight on the node, if it may.

@@ -90,15 +90,28 @@ func (n *Node) Cause() Cause {
 	return Cause(n.cause.Load())
 }
 
-// Begin counts an attempt on the node as in flight, until End.
+// Begin counts an attempt on the node as in flight, until End or Finish.
 func (n *Node) Begin() {
 	n.inFlight.Add(1)
 	n.begun.Add(1)
 	n.pool.inFlight.Add(1)
+	n.pool.waiting.Add(1)
 }
 
-// End ends what Begin, or Pool.Acquire, began; each wants exactly one End.
+// End ends what Begin, or Pool.Acquire, began, and what nothing answered; each wants
+// exactly one End or Finish.
 func (n *Node) End() {
+	n.inFlight.Add(-1)
+	n.pool.leave()
+}
+
+// Flow says that the answer to an attempt in flight has begun: from now on it waits for
+// nobody, however long the answer is, and Options.Adaptive takes no notice of it. It is
+// then ended by Finish.
+func (n *Node) Flow() { n.pool.waiting.Add(-1) }
+
+// Finish is End for an attempt of which Flow was called.
+func (n *Node) Finish() {
 	n.inFlight.Add(-1)
 	n.pool.inFlight.Add(-1)
 }

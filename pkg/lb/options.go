@@ -51,7 +51,7 @@ type Options struct {
 	MaxInFlight, MaxInFlightPerNode int
 	// Adaptive lets Acquire refuse attempts while the pool answers much later than it
 	// used to, however short the request: a queue is standing before its nodes. It needs
-	// Tick, and Answered with times.
+	// Tick, Answered with times, and Flow for attempts that are long under way.
 	Adaptive bool
 	// Breaker is the circuit breaker of the whole pool, NodeBreaker that of each node.
 	// They are kept by Acquire.

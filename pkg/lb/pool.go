@@ -80,8 +80,9 @@ type Pool struct {
 	_        [cacheLine]byte
 	finished atomic.Int64
 	inFlight atomic.Int64
+	waiting  atomic.Int64 // of those in flight, the ones whose answer has not begun
 	refused  atomic.Int64 // by Acquire, for want of room
-	_        [cacheLine - 24]byte
+	_        [cacheLine - 32]byte
 
 	// mu guards changes of state and the fields of every node that say so. Pick never
 	// takes it.

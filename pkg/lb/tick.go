@@ -44,9 +44,9 @@ func (p *Pool) Tick(ejected func(*Node)) {
 	p.measure(now)
 	st := p.state.Load()
 	if st.options.Adaptive {
-		p.shed.adjust(now, len(st.active))
+		p.shed.adjust(now, p.waiting.Load(), len(st.active))
 	} else {
-		p.shed.limit.Store(0)
+		p.shed.lift()
 	}
 	changed := p.warm(st)
 	silent := p.silent(st, now, paused)
