@@ -4,7 +4,7 @@
 //
 // Each row is a test by name (go test ./test/faults -run F08): real gateways, nodes, etcd and nginx as processes, a load of 400 requests a
 // second that never repeats one (test/load), one fault, and what the nodes say they saw. A row prints one line of JSON and fails when
-// its criterion is not met: loss, repetition, leaks and order exactly, times with generous bounds.
+// its criterion is not met: loss, repetition, leaks and order exactly, times with generous bounds. In the end all rows stand in a table.
 //
 //	go test ./test/faults               the rows of the gate, in their short form
 //	go test ./test/faults -run F31      one row
@@ -16,6 +16,7 @@ package faults_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ import (
 )
 
 // gate are the rows that must hold before a change is merged, and that run when none is named.
-var gate = []string{"F01", "F02", "F03", "F04", "F05", "F08", "F09", "F12", "F22", "F24", "F28", "F34", "F35", "F39", "F41", "F42"}
+var gate = []string{"F01", "F02", "F03", "F04", "F05", "F08", "F09", "F12", "F22", "F24", "F28", "F34", "F35", "F39", "F41", "F42", "Table"}
 
 // full says that rows last as long as their criterion says.
 var full = os.Getenv("GOMS_FAULTS") == "full"
@@ -37,7 +38,11 @@ func TestMain(m *testing.M) {
 			panic("BUG: " + err.Error())
 		}
 	}
-	os.Exit(process.Main(m, 7900, 8500)) // between the ports of the other tests
+	code := process.Main(m, 7900, 8500) // between the ports of the other tests
+	if len(shown) > 1 && os.Getenv(inside) == "" {
+		fmt.Print(table(shown))
+	}
+	os.Exit(code)
 }
 
 // lasting returns the first time in full runs, else the second.

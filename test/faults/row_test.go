@@ -43,11 +43,12 @@ func (r *row) Fatalf(format string, args ...any) {
 // begin begins the row that the test is named for. Its line is printed when the test ends, whatever ends it.
 func begin(t *testing.T) *row {
 	t.Helper()
-	name := strings.TrimPrefix(t.Name(), "Test")
+	name, fault := strings.TrimPrefix(t.Name(), "Test"), ""
 	if len(name) > 3 && name[0] == 'F' && name[1] >= '0' && name[1] <= '9' {
-		name = name[:3]
+		name, fault = name[:3], name[3:]
 	}
 	r := &row{T: t, name: name, values: map[string]any{}}
+	r.set("fault", words(name+fault))
 	began := time.Now()
 	t.Cleanup(func() { r.print(time.Since(began)) })
 	return r
@@ -147,5 +148,5 @@ func (r *row) print(took time.Duration) {
 		}
 		field("unmet", r.unmet)
 	}
-	fmt.Printf("{%q:%q%s,\"seconds\":%.0f}\n", "row", r.name, b.String(), took.Seconds())
+	show(fmt.Sprintf("{%q:%q%s,\"seconds\":%.0f}", "row", r.name, b.String(), took.Seconds()))
 }

@@ -72,12 +72,14 @@ func limitMemory(t testing.TB, pid int, limit int64) (killed func() int) {
 	}
 }
 
+// inside is set in a process that apart has started, to the name of its test.
+const inside = "FAULTS_APART"
+
 // apart runs the rest of the test in a process of its own, with a network and mounts of its own, and reports whether this is it. The
 // caller returns at once if not. In there is nothing but loopback, on which packets may be dropped and file systems be mounted at will;
 // all of it is gone when the process is.
 func apart(t *testing.T) bool {
 	t.Helper()
-	const inside = "FAULTS_APART"
 	if os.Getenv(inside) == t.Name() {
 		for _, c := range [][]string{{"ip", "link", "set", "lo", "up"}, {"mount", "--make-rprivate", "/"}} {
 			if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
@@ -98,7 +100,7 @@ func apart(t *testing.T) bool {
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, `{"row"`) {
-			fmt.Print(line)
+			show(strings.TrimSuffix(line, "\n"))
 		}
 	}
 	if err != nil {
