@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	// shedInterval is how often the limit is looked at, if there are enough answers;
-	// shedLongest is how long it waits for them.
-	shedInterval = 100 * time.Millisecond
+	// shedInterval is how often the limit is looked at, if there are enough answers: at
+	// every tick, even if one comes a little early. shedLongest is how long it waits for
+	// them.
+	shedInterval = tickInterval * 9 / 10
 	shedLongest  = 500 * time.Millisecond
 	// shedSamples is how many answers an interval must have to tell of a queue.
 	shedSamples = 10
@@ -53,7 +54,7 @@ type shedder struct {
 	looked int64   // when this interval began
 	usual  float64 // the quickest answer without a queue
 	late   float64 // the quickest answer for which the limit was set
-	calm   int64   // since when nothing has come near the limit
+	calm   int64   // when something last came near the limit
 	next   int64   // when to probe
 	probe  sounding
 }
@@ -98,6 +99,9 @@ func (s *shedder) adjust(now, waiting int64, nodes int) {
 	}
 	quickest, samples, peak := s.interval(now)
 	limit, room := s.limit.Load(), s.room(samples/float64(age))
+	if peak >= limit/2 {
+		s.calm = now
+	}
 	switch {
 	case samples >= shedSamples && s.isLate(quickest):
 		if limit == 0 && waiting <= room {
@@ -106,19 +110,18 @@ func (s *shedder) adjust(now, waiting int64, nodes int) {
 		if limit == 0 {
 			limit, s.late, s.next = room, quickest, now+int64(shedSoon)
 		}
-		s.calm = now
 		s.limit.Store(max(min(limit, room), int64(shedRoom*nodes)))
 	case limit > 0:
 		if samples > 0 {
 			s.usual = min(s.usual, quickest)
 		}
 		if quickest < s.soon() || samples == 0 {
-			s.relax(now, age, limit, peak)
+			s.relax(now, age, limit)
 		}
 	case samples > 0:
 		s.learn(quickest, age)
 	}
-	if s.limit.Load() > 0 && now >= s.next {
+	if s.limit.Load() > 0 && now >= s.next && s.calm == now {
 		drain := max(2*float64(waiting*age)/max(samples, 1), float64(shedDrain))
 		s.probe = sounding{limit: s.limit.Load(), until: now + int64(drain)}
 		s.limit.Store(max(int64(nodes), 1))
@@ -154,10 +157,7 @@ func (s *shedder) learn(quickest float64, age int64) {
 }
 
 // relax raises the limit, and lifts it when nothing has come near it for a while.
-func (s *shedder) relax(now, age, limit, peak int64) {
-	if peak >= limit/2 {
-		s.calm = now
-	}
+func (s *shedder) relax(now, age, limit int64) {
 	if now-s.calm >= int64(shedLifted) {
 		s.limit.Store(0)
 		return
