@@ -151,11 +151,12 @@ func (p *Pool) split(o *Options, active, nodes []*Node) (near []*Node, weights [
 }
 
 // zoneShare is the part of all requests that stay in the own zone: by how much of the
-// weight that is there, drained nodes aside, can be used.
+// weight that is there, of nodes like the active ones, can be used. active is not empty.
 func zoneShare(o *Options, active, nodes []*Node) float64 {
 	if o.Zone == "" {
 		return 1
 	}
+	draining := active[0].Draining() // then all are: nobody else is left
 	usable, all := 0, 0
 	for _, n := range active {
 		if n.Zone() == o.Zone {
@@ -163,11 +164,11 @@ func zoneShare(o *Options, active, nodes []*Node) float64 {
 		}
 	}
 	for _, n := range nodes {
-		if n.Zone() == o.Zone && !n.Draining() && n.Backup() == active[0].Backup() {
+		if n.Zone() == o.Zone && n.Draining() == draining && (draining || n.Backup() == active[0].Backup()) {
 			all += n.Weight()
 		}
 	}
-	if all == 0 {
+	if usable == 0 {
 		return 0
 	}
 	return min(1, float64(usable)*100/(float64(all)*float64(o.ZoneMinimum)))

@@ -1,6 +1,7 @@
 package lb_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -165,4 +166,32 @@ func TestSlowStart(t *testing.T) {
 	p.Configure(lb.Options{})
 	p.Update(specs(t, "x y*3 z"))
 	wantShares(t, p, "x*20 y*60 z*20")
+}
+
+// TestZonesWhileAllDrain: a service may leave as a whole, from its own zone and from others.
+func TestZonesWhileAllDrain(t *testing.T) {
+	every(t, func(name string, policy lb.Policy) {
+		p := lb.NewPool("user", lb.Options{Policy: policy, Zone: "x", Now: newClock().Now})
+		p.Update(specs(t, "a@x b@x c@y"))
+		p.Update(specs(t, "a!@x b!@x c!@y"))
+		for key := range uint64(100) {
+			if n := p.Pick(nil, lb.HashKey(fmt.Sprint(key))); n == nil || n.Zone() != "x" {
+				t.Fatalf("%s: Pick() = %s, want a node of the own zone", name, show(n))
+			}
+		}
+		// Half of what drains there is not enough for all requests.
+		p.Update(specs(t, "a!@x b!@x c!@y d!@x"))
+		for _, id := range []string{"a", "b"} {
+			for range 3 {
+				p.Failed(node(t, p, id))
+			}
+		}
+		there := map[string]bool{}
+		for key := range uint64(1000) {
+			there[p.Pick(nil, lb.HashKey(fmt.Sprint(key))).Zone()] = true
+		}
+		if !there["x"] || !there["y"] {
+			t.Errorf("%s: picks in the zones %v, want x and y", name, there)
+		}
+	})
 }
