@@ -62,7 +62,9 @@ type IdempotencyOptions struct {
 // The same key with another query or body is 422, one that is no key 400. Requests that
 // come while the first one runs wait for its answer. Every answer is remembered but 429
 // and 503, which say that nothing was done; a panic is remembered as the 500 that it
-// becomes.
+// becomes. When a handler said nothing because its context had ended, or the client did
+// not take all of the answer, the next request of the key is 409: what was done is not
+// known.
 //
 // The memory is this process's: another node of the service, or this one after a
 // restart, does not know the key. A route may only say idempotencyKey: true, which lets
@@ -75,6 +77,12 @@ func Idempotent(o IdempotencyOptions) gin.HandlerFunc {
 var (
 	errKeyBusy  = errors.New("a request with this Idempotency-Key is being processed")
 	errKeyOther = errors.New("this Idempotency-Key was used for another request")
+)
+
+// What is said in place of an answer that is not there.
+const (
+	answerTooLarge = "the request with this Idempotency-Key was processed; its answer was too large to keep"
+	answerUnknown  = "the request with this Idempotency-Key was begun and given up before all of its answer had left"
 )
 
 // handle is the middleware.
@@ -129,12 +137,16 @@ func (k *keyed) run(c *gin.Context, e *keyedEntry) {
 		if c.Writer == w {
 			c.Writer = w.ResponseWriter
 		}
+		gaveUp := !w.Written() && w.Status() == http.StatusOK && c.Request.Context().Err() != nil
 		w.snapshot()
-		if w.over {
-			k.finish(e, 0, nil, nil)
-			return
+		switch {
+		case w.over:
+			k.finish(e, 0, nil, []byte(answerTooLarge))
+		case w.cut || gaveUp: // which would be an empty success, or half an answer
+			k.finish(e, 0, nil, []byte(answerUnknown))
+		default:
+			k.finish(e, w.Status(), w.header, w.body)
 		}
-		k.finish(e, w.Status(), w.header, w.body)
 	}()
 	c.Next()
 }
@@ -143,7 +155,7 @@ func (k *keyed) run(c *gin.Context, e *keyedEntry) {
 func replayAnswer(c *gin.Context, e *keyedEntry) {
 	c.Abort()
 	if e.status == 0 {
-		Failure(c, http.StatusConflict, http.StatusConflict, "the request with this Idempotency-Key was processed; its answer was too large to keep")
+		Failure(c, http.StatusConflict, http.StatusConflict, string(e.body))
 		return
 	}
 	h := c.Writer.Header()
@@ -170,6 +182,7 @@ type recorder struct {
 	header http.Header
 	body   []byte
 	over   bool // it is not all here
+	cut    bool // the client did not take it: the handler may have stopped
 }
 
 // snapshot keeps the head as it is when it leaves.
@@ -199,7 +212,9 @@ func (w *recorder) Write(p []byte) (int, error) {
 	if w.keep(len(p)) {
 		w.body = append(w.body, p...)
 	}
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.note(err)
+	return n, err
 }
 
 // WriteString implements io.StringWriter.
@@ -207,7 +222,13 @@ func (w *recorder) WriteString(s string) (int, error) {
 	if w.keep(len(s)) {
 		w.body = append(w.body, s...)
 	}
-	return w.ResponseWriter.WriteString(s)
+	n, err := w.ResponseWriter.WriteString(s)
+	w.note(err)
+	return n, err
+}
+
+func (w *recorder) note(err error) {
+	w.cut = w.cut || err != nil && !errors.Is(err, http.ErrBodyNotAllowed)
 }
 
 // WriteHeaderNow sends the head.

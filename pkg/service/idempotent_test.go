@@ -42,6 +42,7 @@ func newKeyedShop(o service.IdempotencyOptions) *keyedShop {
 type keyedRequest struct {
 	method, path, key, caller, body string
 	ctx                             context.Context
+	broken                          bool // the client takes nothing
 }
 
 func (s *keyedShop) send(r keyedRequest) *httptest.ResponseRecorder {
@@ -62,7 +63,11 @@ func (s *keyedShop) send(r keyedRequest) *httptest.ResponseRecorder {
 		req.Header.Set("Authorization", r.caller)
 	}
 	w := httptest.NewRecorder()
-	s.engine.ServeHTTP(w, req)
+	var to http.ResponseWriter = w
+	if r.broken {
+		to = brokenWriter{w}
+	}
+	s.engine.ServeHTTP(to, req)
 	return w
 }
 
@@ -240,3 +245,50 @@ func TestIdempotentForgets(t *testing.T) {
 		f("99", 104)
 	})
 }
+
+// TestIdempotentWithoutAnEnd: a handler that gave up is not remembered as one that had nothing to say, nor
+// part of an answer as the whole.
+func TestIdempotentWithoutAnEnd(t *testing.T) {
+	f := func(what string, ctx context.Context, fails bool, answer func(*gin.Context, int64), again int) {
+		t.Helper()
+		s := newKeyedShop(service.IdempotencyOptions{})
+		s.answer = answer
+		s.send(keyedRequest{key: "k", ctx: ctx, broken: fails})
+		second := s.send(keyedRequest{key: "k"})
+		if second.Code != again || s.done.Load() != 1 {
+			t.Errorf("%s: the next one is %d %q, done %d times, want %d, and once", what, second.Code, second.Body, s.done.Load(), again)
+		}
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	late, stop := context.WithDeadline(t.Context(), time.Now())
+	defer stop()
+	nothing := func(*gin.Context, int64) {}
+	f("nothing to say", t.Context(), false, nothing, 200)
+	f("out of time", late, false, nothing, 409)
+	f("an answer, out of time", late, false, func(c *gin.Context, _ int64) { c.String(200, "done") }, 200)
+	f("a status, out of time", late, false, func(c *gin.Context, _ int64) { c.Status(204) }, 204)
+	pieces := func(c *gin.Context, _ int64) {
+		for range 3 {
+			if _, err := io.WriteString(c.Writer, "piece "); err != nil {
+				return
+			}
+		}
+	}
+	f("in pieces", t.Context(), false, pieces, 200)
+	f("a body that there cannot be", t.Context(), false, func(c *gin.Context, _ int64) {
+		c.Status(204)
+		io.WriteString(c.Writer, "x") //nolint:errcheck // it fails
+	}, 204)
+	f("a client that left amid the answer", t.Context(), true, pieces, 409)
+	cancelled := func(c *gin.Context, _ int64) {
+		cancel()
+		<-c.Request.Context().Done()
+	}
+	f("a client that left", gone, false, cancelled, 409)
+}
+
+// brokenWriter is the answer of a client that has left.
+type brokenWriter struct{ *httptest.ResponseRecorder }
+
+func (brokenWriter) Write([]byte) (int, error)       { return 0, io.ErrClosedPipe }
+func (brokenWriter) WriteString(string) (int, error) { return 0, io.ErrClosedPipe }

@@ -31,7 +31,7 @@ type keyedEntry struct {
 
 	until   time.Time // then it is forgotten
 	dropped bool      // nothing was done: whoever waits may do it
-	status  int       // 0: the answer was too large
+	status  int       // 0: there is no answer to give, for the reason in body
 	header  http.Header
 	body    []byte
 }
