@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,10 +19,10 @@ type answer struct {
 	status   int           // 0 until the head is written
 	hijacked bool
 
-	known  bool   // the caller holds the call-service key, so it is told how the node is
-	others int64  // requests besides this one
-	proof  string // that the request was refused before its handler; "" when it was not
-	left   func() // is called when the head leaves; nil when nobody wants to know
+	known bool          // the caller holds the call-service key, so it is told how the node is
+	busy  *atomic.Int64 // requests in handlers, this one included; nil when it is not counted
+	proof string        // that the request was refused before its handler; "" when it was not
+	left  func()        // is called when the head leaves; nil when nobody wants to know
 }
 
 // deadliner is the part of net/http's connections that sets deadlines. Other

@@ -111,9 +111,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rec.requestID = headerID(r.Header.Get(requestIDHeader))
-	a.others = s.busy.Add(1) - 1
+	others := s.busy.Add(1) - 1
 	defer s.busy.Add(-1)
-	if why := s.refuses(q, a.others); why != "" {
+	a.busy = &s.busy
+	if why := s.refuses(q, others); why != "" {
 		s.refuseAttempt(a, rec, q, why)
 		return
 	}

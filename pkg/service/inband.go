@@ -91,7 +91,10 @@ func (a *answer) speak() {
 	if !a.known {
 		return
 	}
-	r := lb.Report{Draining: a.leaving(), Load: int(a.others)}
+	r := lb.Report{Draining: a.leaving()}
+	if a.busy != nil {
+		r.Load = int(max(a.busy.Load()-1, 0)) // at this moment: it may be long ago that the request came
+	}
 	if text := r.Append(nil); len(text) > 0 {
 		h[lb.ReportHeader] = []string{string(text)}
 	}

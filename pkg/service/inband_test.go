@@ -62,15 +62,21 @@ type holding struct {
 	held atomic.Int64
 	seen atomic.Int64
 	let  chan struct{}
+	late chan struct{} // GET /late waits for it
 }
 
 func newHolding(t *testing.T, reg *registry.Memory, edit func(*service.Config)) *holding {
 	t.Helper()
-	h := &holding{let: make(chan struct{})}
+	h := &holding{let: make(chan struct{}), late: make(chan struct{})}
 	h.Node = servicetest.Start(t, "user", func(s *service.Service) error {
 		s.Any("/hold", func(c *gin.Context) {
 			h.held.Add(1)
 			<-h.let
+			service.Success(c, nil)
+		})
+		s.Any("/late", func(c *gin.Context) {
+			h.held.Add(1)
+			<-h.late
 			service.Success(c, nil)
 		})
 		s.Any("/login", func(c *gin.Context) {
@@ -140,6 +146,29 @@ func TestNodeSaysHowItIs(t *testing.T) {
 	n.Leave()
 	poll(t, "the node leaves", func() bool { return isClosed(n.Service.Draining()) })
 	release()
+}
+
+// TestLoadIsThatOfTheAnswer: what was there when a long request came says nothing of now.
+func TestLoadIsThatOfTheAnswer(t *testing.T) {
+	n := newHolding(t, nil, nil)
+	load := make(chan string, 1)
+	go func() {
+		defer close(load)
+		resp, err := n.Client().Get(n.URL + "/late")
+		if err != nil {
+			t.Errorf("GET /late: %v", err)
+			return
+		}
+		resp.Body.Close()
+		load <- resp.Header.Get("Goms-Node")
+	}()
+	poll(t, "the first request is held", func() bool { return n.held.Load() == 1 })
+	release := n.hold(t, 3)
+	defer release()
+	close(n.late)
+	if got := <-load; got != "load=3" {
+		t.Errorf("Goms-Node = %q of a request that came first and is answered last, want load=3", got)
+	}
 }
 
 func isClosed(ch <-chan struct{}) bool {
