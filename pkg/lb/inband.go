@@ -91,7 +91,10 @@ type told struct {
 func (t *told) draining() bool { return t.until.Load() != 0 }
 
 // Heed takes in what n said of itself with an answer; it is to be called with every
-// answer of a node, the zero Report when the node said nothing. A node that says that
+// answer of a node, the zero Report when the node said nothing, before Node.End. What n
+// has of others than this pool counts with LeastRequests and P2C as what it has of this
+// one: at once when two answers in a row say so, and half of it a second after the last
+// one, on a clock that needs Tick. A node that says that
 // it is draining is treated from now on as if the registry had said so: until it
 // answers otherwise, or 10 s have passed since it last said it (see Refresh), or it
 // leaves. Heed reports whether this call began that. For all other answers it is an
@@ -100,6 +103,7 @@ func (p *Pool) Heed(n *Node, r Report) (drains bool) {
 	if n.load.Load() != int64(r.Load) {
 		n.load.Store(int64(r.Load))
 	}
+	n.others.heed(int64(r.Load), n.inFlight.Load(), p.coarse.Load())
 	until := n.told.until.Load()
 	if !r.Draining && until == 0 {
 		return false

@@ -12,16 +12,17 @@ const (
 	sample     = 4
 )
 
-// LeastRequests chooses the node with the fewest attempts in flight for its weight; among
-// equals, nodes take turns as in RoundRobin. Of more than eight nodes it compares the one
-// whose turn it is with three others.
+// LeastRequests chooses the node with the fewest requests for its weight: the attempts in
+// flight and what it says that it has of others (see Pool.Heed). Among equals, nodes take
+// turns as in RoundRobin. Of more than eight nodes it compares the one whose turn it is
+// with three others.
 type LeastRequests struct{}
 
 // String returns "leastRequests".
 func (LeastRequests) String() string { return "leastRequests" }
 
 func (LeastRequests) build(s set) choice {
-	return &least{roundRobin: newRoundRobin(s), share: shares(s.weights)}
+	return &least{roundRobin: newRoundRobin(s), share: shares(s.weights), now: s.now}
 }
 
 // shares returns, for each weight, the mean of all weights over it: what makes figures of
@@ -41,6 +42,7 @@ func shares(weights []float64) []float64 {
 type least struct {
 	*roundRobin
 	share []float64
+	now   func() int64
 }
 
 func (l *least) next(uint64) *Node { return l.choose(&exception{}) }
@@ -62,10 +64,10 @@ func (l *least) choose(x *exception) *Node {
 	}
 	first := int(l.order[(l.pos.Add(1)-1)%uint64(len(l.order))])
 	var best *Node
-	least := math.Inf(1)
+	least, now := math.Inf(1), l.now()
 	look := func(place int) {
 		n := l.nodes[place]
-		if load := float64(n.inFlight.Load()) * l.share[place]; load < least && !x.excludes(n) {
+		if load := n.busy(now) * l.share[place]; load < least && !x.excludes(n) {
 			best, least = n, load
 		}
 	}

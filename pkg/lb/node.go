@@ -44,7 +44,9 @@ type Node struct {
 	silence   silence
 
 	_        [cacheLine]byte
-	inFlight atomic.Int64
+	inFlight atomic.Int64 // with what else a choice looks at
+	others   others
+	latency  latency
 	begun    atomic.Int64 // attempts ever begun
 	heard    atomic.Int64 // outcomes ever reported
 	requests atomic.Int64
@@ -52,9 +54,8 @@ type Node struct {
 	load     atomic.Int64 // as the node says; see Heed
 	joined   atomic.Int64 // when its slow start began, in the pool's clock; 0 when it is over
 	breaker  breaker
-	latency  latency
 	window   window
-	_        [cacheLine - 32]byte
+	_        [cacheLine + 8]byte
 }
 
 // ID returns the node's ID.

@@ -9,9 +9,10 @@ import (
 const halving = 10 * time.Second
 
 // P2C draws two nodes by weight and chooses the one that is expected to answer first: by
-// how long it lately took and how many attempts it has in flight. A time that goes up
-// counts at once and one that goes down counts by and by (peak EWMA); without new answers
-// it fades, so that a node that was slow once is asked again.
+// how long it lately took and how many requests it has, which are the attempts in flight
+// and what it says that it has of others (see Pool.Heed). A time that goes up counts at
+// once and one that goes down counts by and by (peak EWMA); without new answers it fades,
+// so that a node that was slow once is asked again.
 type P2C struct{}
 
 // String returns "p2c".
@@ -61,7 +62,7 @@ func (c *p2c) cost(place int, now int64) float64 {
 	if latency == 0 {
 		latency = float64(max(c.typical(), 1))
 	}
-	return latency * (1 + float64(n.inFlight.Load())*c.share[place])
+	return latency * (1 + n.busy(now)*c.share[place])
 }
 
 func (c *p2c) except(_ uint64, x exception) *Node {
