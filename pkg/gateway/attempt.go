@@ -112,7 +112,11 @@ func (c *conn) next(x *exchange, how again) (*lb.Node, error) {
 	if x.attempts > 0 && !x.mayRepeat(how) {
 		return nil, nil
 	}
-	node, err := x.pool.Acquire(x.tried[:x.attempts], x.key)
+	acquire := x.pool.Acquire
+	if !x.movable() { // what a silent node may keep is not what tries it
+		acquire = x.pool.AcquireOnce
+	}
+	node, err := acquire(x.tried[:x.attempts], x.key)
 	if node == nil {
 		return nil, err
 	}

@@ -114,3 +114,43 @@ func TestRequestsLeaveASilentNode(t *testing.T) {
 		})
 	}
 }
+
+// TestPOSTDoesNotTryASilentNode: whether a node that fell silent is back is found out by what may go on elsewhere.
+func TestPOSTDoesNotTryASilentNode(t *testing.T) {
+	silent := scripted(t, hang)
+	b := startRoutes(t, one(route.Route{}), nil, gateway.DefaultSettings(), silent.addr, scripted(t, ok).addr, scripted(t, ok).addr)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	get := func() {
+		waiting.Go(func() {
+			if status, _ := b.do("GET", "/api/user/do", nil); status != 200 {
+				t.Errorf("a GET = %d, want 200", status)
+			}
+		})
+	}
+	out := func() bool {
+		for _, n := range b.g.Cluster(true).Services["user"].Detail {
+			if n.Ejected {
+				return n.Addr == silent.addr && n.Cause == "silent"
+			}
+		}
+		return false
+	}
+	until(t, "the silent node is left out", func() bool { get(); return out() })
+	waiting.Wait()
+	before := silent.count()
+	for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(5 * time.Millisecond) { // its pause is 1 s
+		if status, _ := b.do("POST", "/api/user/do", strings.NewReader("once")); status != 200 {
+			t.Errorf("a POST = %d, want 200", status)
+		}
+	}
+	if n := silent.count() - before; n != 0 {
+		t.Errorf("%d POSTs were sent to a node that is known to be silent", n)
+	}
+	silent.then(ok)
+	get()
+	waiting.Wait()
+	if n := silent.count() - before; n != 1 || out() {
+		t.Errorf("a GET later the node has had %d requests, want 1, and is left out: %v", n, out())
+	}
+}

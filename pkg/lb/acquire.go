@@ -15,12 +15,19 @@ var (
 // attempt as in flight until Node.End. It keeps the bounds of Options exactly: a node
 // without room for one more attempt, or whose circuit breaker is open, is left out. The
 // error is ErrNoNode or ErrOverloaded itself; it takes no time to find out.
-func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) {
+func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) { return p.take(tried, key, false) }
+
+// AcquireOnce is Acquire for an attempt after which there can be no other, as of a POST
+// that the node may have begun: it is not sent to find out whether a node that fell
+// silent is back, unless for four seconds nobody else was.
+func (p *Pool) AcquireOnce(tried []*Node, key uint64) (*Node, error) { return p.take(tried, key, true) }
+
+func (p *Pool) take(tried []*Node, key uint64, once bool) (*Node, error) {
 	st := p.state.Load()
 	o := &st.options
 	fit := fitness{max: int64(o.MaxInFlightPerNode), breaker: o.NodeBreaker.Enabled}
 	if fit.max == 0 && !fit.breaker && o.MaxInFlight == 0 && !o.Breaker.Enabled && !o.Adaptive {
-		n := p.Pick(tried, key)
+		n := p.pick(st, tried, key, once)
 		if n == nil {
 			return nil, ErrNoNode
 		}
@@ -30,7 +37,7 @@ func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) {
 	if fit.breaker || o.Breaker.Enabled {
 		fit.now = p.now()
 	}
-	n := p.acquire(st, tried, key, fit)
+	n := p.acquire(st, tried, key, fit, once)
 	if n == nil {
 		return nil, p.refusal(st, tried)
 	}
@@ -38,7 +45,7 @@ func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) {
 }
 
 // acquire is Acquire where there are bounds. It returns nil when it has no node to give.
-func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness) *Node {
+func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness, once bool) *Node {
 	o := &st.options
 	if !p.enter(o) {
 		return nil
@@ -48,7 +55,7 @@ func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness) *Node 
 		return nil
 	}
 	if len(st.ejected) != 0 {
-		if n := p.probe(st, tried); n != nil && n.enter(&fit, o) {
+		if n := p.probe(st, tried, once); n != nil && n.enter(&fit, o) {
 			return n
 		}
 	}

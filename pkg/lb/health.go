@@ -253,8 +253,9 @@ func (p *Pool) eject(n *Node, cause Cause) bool {
 
 // probe claims the return of an ejected node: the first whose pause is over and that is
 // not in tried, nil when there is none. The node's next return is a pause away,
-// whatever becomes of this one.
-func (p *Pool) probe(st *state, tried []*Node) *Node {
+// whatever becomes of this one. once says that the attempt cannot go on elsewhere when
+// the node keeps it: a silent one is left to others, while there are any.
+func (p *Pool) probe(st *state, tried []*Node, once bool) *Node {
 	now := p.now()
 	if now < st.wake.Load() {
 		return nil
@@ -263,7 +264,7 @@ func (p *Pool) probe(st *state, tried []*Node) *Node {
 	wake := int64(math.MaxInt64)
 	for _, n := range st.ejected {
 		until := n.until.Load()
-		if found == nil && due(until, now) && !slices.Contains(tried, n) {
+		if found == nil && due(until, now) && !(once && n.spares(now-until)) && !slices.Contains(tried, n) {
 			pause := n.pause.Load()
 			if n.until.CompareAndSwap(until, now+pause) {
 				n.probing.Store(true)
@@ -281,6 +282,12 @@ func (p *Pool) probe(st *state, tried []*Node) *Node {
 	// beside another goroutine's is at worst early, which costs one more look.
 	st.wake.Store(wake)
 	return found
+}
+
+// spares reports whether n, whose return has been due for so long, is not to have it from
+// an attempt that cannot go on elsewhere: such a node may keep what it is sent.
+func (n *Node) spares(overdue int64) bool {
+	return Cause(n.cause.Load()) == Silence && overdue < silentPauseMax
 }
 
 // upcoming returns the node that Pick(nil, 0) would return, or nil when that cannot be
@@ -316,6 +323,9 @@ func (p *Pool) lengthen(n *Node, cause Cause) {
 		if last < pause/2 {
 			pause = 2 * last
 		}
+	}
+	if cause == Silence {
+		pause = min(pause, max(silentPauseMax, int64(e.Pause)))
 	}
 	n.pause.Store(pause)
 	n.until.Store(max(1, now+pause))

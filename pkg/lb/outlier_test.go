@@ -243,3 +243,63 @@ func TestWhoWasStoppedHeardNothing(t *testing.T) {
 	c.Advance(100 * time.Millisecond)
 	tick()
 }
+
+// TestSilentNodeIsTriedByWhatMayMoveOn: what can go nowhere else is not sent to find out whether a silent node is back,
+// unless there is nothing else for long.
+func TestSilentNodeIsTriedByWhatMayMoveOn(t *testing.T) {
+	for name, o := range map[string]lb.Options{"no bounds": {}, "bounds": {MaxInFlight: 1000, MaxInFlightPerNode: 500}} {
+		c := newClock()
+		o.Now = c.Now
+		p := lb.NewPool("user", o)
+		p.Update(specs(t, "a b c"))
+		b := node(t, p, "b")
+		for range 30 {
+			c.Advance(100 * time.Millisecond)
+			serve(p, 9, "b")
+			p.Tick(nil)
+		}
+		if b.Cause() != lb.Silence {
+			t.Fatalf("%s: b is ejected for %q, want its silence", name, b.Cause())
+		}
+		probes := func(how func([]*lb.Node, uint64) (*lb.Node, error)) (n int) {
+			t.Helper()
+			for range 20 {
+				got, err := how(nil, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got == b {
+					n++
+				}
+				got.End()
+			}
+			return n
+		}
+		probes(p.Acquire)
+		for range 8 { // the pauses are as long as they come, whether its failures are reported or not
+			c.Advance(4 * time.Second)
+			if n := probes(p.AcquireOnce); n != 0 {
+				t.Errorf("%s: %d attempts that cannot move on were sent to a silent node", name, n)
+			}
+			if n := probes(p.Acquire); n != 1 {
+				t.Errorf("%s: %d attempts that can move on were sent to a silent node, want 1", name, n)
+			}
+			p.Failed(b)
+		}
+		c.Advance(8*time.Second - 1)
+		if n := probes(p.AcquireOnce); n != 0 {
+			t.Errorf("%s: a silent node is tried by what cannot move on within 4 s", name)
+		}
+		c.Advance(1)
+		if n := probes(p.AcquireOnce); n != 1 {
+			t.Errorf("%s: a silent node is tried %d times when nothing else came for 4 s, want once", name, n)
+		}
+	}
+	// Of other causes the first to come finds out: it is refused at once, and goes elsewhere.
+	p, c := patient(t, "a b")
+	fail(t, p, 3, "b")
+	c.Advance(time.Second)
+	if n, err := p.AcquireOnce(nil, 0); err != nil || n.ID() != "b" {
+		t.Errorf("AcquireOnce() = %s, %v, want b, which could not be reached a while ago", name(n), err)
+	}
+}

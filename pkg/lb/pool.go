@@ -154,18 +154,7 @@ func (p *Pool) Update(specs []Spec) {
 //
 // Pick keeps no bounds: see Acquire.
 func (p *Pool) Pick(tried []*Node, key uint64) *Node {
-	st := p.state.Load()
-	if len(st.ejected) != 0 {
-		if n := p.probe(st, tried); n != nil {
-			return n
-		}
-	}
-	if len(tried) == 0 {
-		if n := st.choice.next(key); n != nil {
-			return n
-		}
-	}
-	return st.pick(tried, key, fitness{})
+	return p.pick(p.state.Load(), tried, key, false)
 }
 
 // Done counts one finished request, for the pool and for n, the node that answered it.
@@ -183,6 +172,21 @@ func (p *Pool) Nodes() []*Node { return p.state.Load().nodes }
 
 // Len returns how many nodes the pool has, counting those that Pick skips.
 func (p *Pool) Len() int { return len(p.state.Load().nodes) }
+
+// pick is Pick from a generation of the pool; once is as for probe.
+func (p *Pool) pick(st *state, tried []*Node, key uint64, once bool) *Node {
+	if len(st.ejected) != 0 {
+		if n := p.probe(st, tried, once); n != nil {
+			return n
+		}
+	}
+	if len(tried) == 0 {
+		if n := st.choice.next(key); n != nil {
+			return n
+		}
+	}
+	return st.pick(tried, key, fitness{})
+}
 
 // now returns the time since the pool was born: a system clock that is set does not move
 // it.
