@@ -86,6 +86,9 @@ func (c *conn) settle(x *exchange) (again, error) {
 	}
 	c.gw.metrics.refusals.Add(1)
 	x.pool.Succeeded(x.tried[x.attempts-1]) // it is there, and says so
+	if !x.leaves {
+		x.pool.Full(x.tried[x.attempts-1])
+	}
 	// What there is of its body is passed over, so that the connection may be used again if that was all.
 	_, n, err := x.down.feed(x.out[:0], x.ans[x.ansR:x.ansW])
 	x.ansR += n

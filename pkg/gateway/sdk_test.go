@@ -188,3 +188,30 @@ func TestDeadlineEndsTheHandler(t *testing.T) {
 		t.Error("the handler's context does not end")
 	}
 }
+
+// TestFullNodeCostsNoRequest: a node that is full for long is left alone, so that the retry budget, which is small, lasts for
+// every POST that it refuses.
+func TestFullNodeCostsNoRequest(t *testing.T) {
+	var seen sync.Map
+	alone := func(c *service.NodeConfig) { c.MaxInFlight = 1 }
+	small, large := startSDK(t, &seen, alone, 3*time.Second), startSDK(t, &seen, nil, 0)
+	b := startRoutes(t, one(route.Route{}), nil, settings(func(s *gateway.Settings) {
+		s.RetryBudget = gateway.RetryBudget{Percent: 1, Floor: 1} // 12 in 10 s, for 200 requests
+	}), small.addr, large.addr)
+	var held sync.WaitGroup
+	defer held.Wait()
+	for i := range 2 { // one of them meets the small node, and keeps it full
+		held.Go(func() { b.do("POST", fmt.Sprint("/api/user/do?id=held", i), strings.NewReader("x")) })
+	}
+	until(t, "the small node is full", func() bool { return small.mine.Load() == 1 })
+	lost := 0
+	for i := range 200 {
+		id := fmt.Sprint("id", i)
+		if status, body := b.do("POST", "/api/user/do?id="+id, strings.NewReader("x")); status != 200 || body != id+":x" {
+			lost++
+		}
+	}
+	if refused := b.metric("goms_refusals_total"); lost != 0 || refused == 0 || refused > 12 || len(twice(&seen)) != 0 {
+		t.Errorf("%d of 200 POSTs lost, %d refused, done twice: %v; want none lost, and a few refused", lost, refused, twice(&seen))
+	}
+}

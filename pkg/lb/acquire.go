@@ -62,7 +62,7 @@ func (p *Pool) acquire(st *state, tried []*Node, key uint64, fit fitness, once b
 	// Another goroutine may take the last room of the node between the choice and the
 	// entry. Each time that happens somebody else got in.
 	for range 4 * draws {
-		n := st.pick(tried, key, fit)
+		n := p.roomy(st, tried, key, fit)
 		if n == nil {
 			break
 		}

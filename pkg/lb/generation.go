@@ -12,7 +12,7 @@ type state struct {
 	nodes   []*Node   // all of them, sorted by ID
 	choice  choice    // among the nodes in best standing
 	active  []*Node   // those nodes, and the ones that would be but for their zone
-	spare   [][]*Node // the rest of the nodes of positive weight, the better ones first
+	spare   [][]*Node // first the active nodes beyond the choice, then the rest of positive weight, the better ones first
 	ejected []*Node   // nodes that would be active but for their failures
 
 	// wake is never later than the earliest return of an ejected node.
@@ -21,21 +21,28 @@ type state struct {
 
 // pick returns a node that is neither in tried nor unfit, or nil.
 func (st *state) pick(tried []*Node, key uint64, fit fitness) *Node {
-	if len(tried) <= maxTried {
-		x := exception{n: len(tried), fit: fit}
-		copy(x.tried[:], tried)
-		if n := st.choice.except(key, x); n != nil {
-			return n
-		}
-	} else if n := idlest(st.active, tried, fit); n != nil {
+	if n := st.well(tried, key, fit); n != nil {
 		return n
 	}
-	for _, tier := range st.spare {
+	for _, tier := range st.spare[1:] {
 		if n := idlest(tier, tried, fit); n != nil {
 			return n
 		}
 	}
 	return idlest(st.ejected, tried, fit)
+}
+
+// well is pick among the active nodes, those of the choice first.
+func (st *state) well(tried []*Node, key uint64, fit fitness) *Node {
+	if len(tried) > maxTried {
+		return idlest(st.active, tried, fit)
+	}
+	x := exception{n: len(tried), fit: fit}
+	copy(x.tried[:], tried)
+	if n := st.choice.except(key, x); n != nil {
+		return n
+	}
+	return idlest(st.spare[0], tried, fit)
 }
 
 // idlest returns the node among nodes that has the fewest attempts in flight of those

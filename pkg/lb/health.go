@@ -84,6 +84,9 @@ func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restore
 	now := p.now()
 	o := &p.state.Load().options
 	n.heard.Add(1)
+	if n.full.Load() != 0 {
+		n.full.Store(0)
+	}
 	slow := p.observe(n, took, bad, now, o)
 	since := n.since.Load()
 	early := took > 0 && since != 0 && now-int64(took) < since

@@ -47,6 +47,7 @@ type Node struct {
 	inFlight atomic.Int64 // with what else a choice looks at
 	others   others
 	latency  latency
+	full     atomic.Int64 // until when it is left out; 0 when it is not. See Full
 	begun    atomic.Int64 // attempts ever begun
 	heard    atomic.Int64 // outcomes ever reported
 	requests atomic.Int64
@@ -55,7 +56,7 @@ type Node struct {
 	joined   atomic.Int64 // when its slow start began, in the pool's clock; 0 when it is over
 	breaker  breaker
 	window   window
-	_        [cacheLine + 8]byte
+	_        [cacheLine]byte
 }
 
 // ID returns the node's ID.

@@ -71,6 +71,7 @@ type Pool struct {
 	state   atomic.Pointer[state]
 	// toldUntil is never later than the end of what a node said of itself; see Refresh.
 	toldUntil atomic.Int64
+	fullUntil atomic.Int64 // until when some node may be full; 0 when none is
 	typical   typical
 	coarse    atomic.Int64 // the clock as of the last answer or tick
 	breaker   breaker
@@ -145,8 +146,8 @@ func (p *Pool) Update(specs []Spec) {
 // Hash: see HashKey; all others ignore it.
 //
 // The policy chooses among the nodes that are in best standing: that do not drain, are
-// healthy, are not ejected and no backups, of the own zone if enough of those are left
-// there. An ejected node whose pause is over gets one request before it is anybody's
+// healthy, are not ejected, no backups and not full (see Full), of the own zone if enough
+// of those are left there. An ejected node whose pause is over gets one request before it is anybody's
 // turn. When all nodes in best standing have been tried, one of another zone is returned,
 // then a backup, a draining node, an unhealthy one, and last an ejected one; so Pick
 // returns nil only when every node of positive weight was tried. When all nodes are
@@ -180,12 +181,12 @@ func (p *Pool) pick(st *state, tried []*Node, key uint64, once bool) *Node {
 			return n
 		}
 	}
-	if len(tried) == 0 {
+	if len(tried) == 0 && p.fullUntil.Load() == 0 {
 		if n := st.choice.next(key); n != nil {
 			return n
 		}
 	}
-	return st.pick(tried, key, fitness{})
+	return p.roomy(st, tried, key, fitness{})
 }
 
 // now returns the time since the pool was born: a system clock that is set does not move

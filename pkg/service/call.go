@@ -322,6 +322,7 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 		if report.Draining {
 			return nil, againFree, err
 		}
+		c.pool.Full(node)
 		return nil, againCosts, err
 	}
 	c.pool.Succeeded(node)
