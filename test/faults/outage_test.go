@@ -312,9 +312,3 @@ func TestF18AccessRevoked(t *testing.T) {
 	r.must(told > 0, "nobody says that the right was taken")
 	r.must(perSecond <= 2, "a gateway printed %.1f lines a second", perSecond)
 }
-
-// TestF19ClockJumps would set the clock of a gateway. There is no way to do so for one process: Go reads it from the kernel's page.
-func TestF19ClockJumps(t *testing.T) {
-	r := begin(t)
-	r.Skipf("Go programs read the wall clock from the kernel's vDSO page, out of reach of libfaketime, and the clock of this machine is not ours to set")
-}

@@ -33,6 +33,7 @@ type props struct {
 
 	nodeRegistry []string // where nodes look for etcd, when elsewhere than gateways
 	env          []string // of gateways
+	clocks       bool     // of gateways and nodes can be set
 }
 
 // scene is one project: a configuration, an etcd, gateways behind nginx, and nodes.
@@ -157,7 +158,7 @@ func (s *scene) addGateway(args ...string) *gateway {
 			"-config", filepath.Join(s.dir, "configs"), "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-admin_port", fmt.Sprint(g.admin),
 			"-etcd_addr", s.registryAddrs(),
 		}, args...),
-		Env: s.props.env,
+		Env: s.props.env, Clock: s.props.clocks,
 	}
 	g.again()
 	s.gateways = append(s.gateways, g)
@@ -179,6 +180,7 @@ func (s *scene) launchNode(service string, args ...string) *node {
 	n := &node{service: service, http: process.FreePort(s.t), rpc: process.FreePort(s.t), counts: filepath.Join(dir, "counts")}
 	n.launch = process.Launch{
 		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: append([]string{"COUNTS_FILE=" + n.counts}, s.nodeEnv...),
+		Clock: s.props.clocks,
 		Args: append([]string{
 			"-config", filepath.Join(s.dir, "configs"), "-name", service, "-http_port", fmt.Sprint(n.http), "-rpc_port", fmt.Sprint(n.rpc),
 			"-etcd_addr", s.nodeRegistryAddrs(),

@@ -34,6 +34,7 @@ type Process struct {
 	cmd  *exec.Cmd
 	out  *console
 	pipe *os.File      // of a process whose output nobody reads
+	own  *clock        // of a process whose clock can be set
 	done chan struct{} // closed when the process has ended and its output is complete
 }
 
@@ -45,6 +46,7 @@ type Launch struct {
 	Dir    string   // working directory; a fresh one when empty
 	Env    []string // added to an environment without any GOMS_ variable
 	Unread bool     // its output is a pipe that nobody reads
+	Clock  bool     // its wall clock can be set: SetClock
 }
 
 func (l *Launch) complete(t testing.TB) {
@@ -74,7 +76,12 @@ func Start(t testing.TB, l Launch) *Process {
 	} else {
 		p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	}
-	if err := p.cmd.Start(); err != nil {
+	if l.Clock {
+		var err error
+		if p.own, err = startClock(p.cmd); err != nil {
+			Lacking(t, "the clock of one process cannot be set here: start %s: %v", l.Name, err)
+		}
+	} else if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", l.Name, err)
 	}
 	running.Add(1)
@@ -87,6 +94,9 @@ func (p *Process) wait() {
 	_ = p.cmd.Wait() // the state holds how it ended
 	if p.pipe != nil {
 		p.pipe.Close()
+	}
+	if p.own != nil {
+		p.own.close()
 	}
 	running.Add(-1)
 	p.out.close()
@@ -112,6 +122,15 @@ func (p *Process) Lines(re *regexp.Regexp) []string { return p.out.find(re) }
 
 // Done is closed when the process has ended and its output is complete.
 func (p *Process) Done() <-chan struct{} { return p.done }
+
+// SetClock has the wall clock of a process that was launched with Clock go before that of the machine from now on, in whole seconds; a
+// negative d has it go behind. Its monotonic clock is not touched.
+func (p *Process) SetClock(d time.Duration) {
+	p.t.Helper()
+	if err := p.own.set(d); err != nil {
+		p.t.Fatalf("set the clock of %s: %v", p.Name, err)
+	}
+}
 
 // Kill ends the process, with what it started (the workers of nginx), by SIGKILL and waits for it.
 func (p *Process) Kill() {
