@@ -2,14 +2,19 @@ package etcd_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,6 +167,68 @@ func TestTLS(t *testing.T) {
 	if _, calls := strange.told(); calls != 0 {
 		t.Error("a store with an unknown certificate was believed")
 	}
+}
+
+// TestCertificateExpires has etcd's certificate end while all are connected. It is told as what it is, not as one more refused
+// connection, and a new certificate mends all.
+func TestCertificateExpires(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	roots := x509.NewCertPool()
+	now := time.Now()
+	good, expired := selfSigned(t, now.Add(-time.Hour), now.Add(time.Hour)), selfSigned(t, now.Add(-time.Hour), now.Add(-time.Minute))
+	roots.AddCert(good.Leaf)
+	roots.AddCert(expired.Leaf)
+	var shown atomic.Pointer[tls.Certificate]
+	shown.Store(good)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := relayOn(t, tls.NewListener(l, &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil },
+		NextProtos:     []string{"h2"},
+	}), s.addr)
+
+	c := etcd.Config{TLS: &tls.Config{RootCAs: roots}}
+	a := run(t, open(t, front.addr, c))
+	a.publish(node(0))
+	w := watch(t, front.addr, c)
+	w.await(patience, node(0))
+
+	shown.Store(expired)
+	front.cut()
+	front.heal()
+	w.awaitLink(false, 2*time.Second)
+	eventually(t, "complaint", patience, func() bool { return w.log.count("reason=untrusted") > 0 })
+	w.noLeaves(2 * ttl)
+	if text := w.log.String(); w.log.count("reason=untrusted") != 1 || !strings.Contains(text, "certificate has expired") || !strings.Contains(text, front.addr) {
+		t.Errorf("the log wants the cause and the address, once:\n%s", text)
+	}
+	shown.Store(good)
+	w.awaitLink(true, 3*time.Second)
+	w.noLeaves(2 * ttl)
+	a.publish(node(1))
+	w.await(2*time.Second, node(0), node(1))
+}
+
+// selfSigned returns a certificate for 127.0.0.1 that nobody but itself vouches for.
+func selfSigned(t *testing.T, from, until time.Time) *tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: from, NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
 func TestConfigIsChecked(t *testing.T) {

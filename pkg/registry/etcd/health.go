@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,8 +84,17 @@ func (h *health) trouble(loop string) error {
 	return h.failing[loop]
 }
 
-// unreachable is the kind of trouble that is nobody's word against us.
-const unreachable = "unreachable"
+// Kinds of trouble in which the store has said nothing.
+const (
+	unreachable = "unreachable"
+	untrusted   = "untrusted" // a certificate, ours or its, is not taken
+)
+
+// away returns whether an error says that the store was not asked.
+func away(err error) bool {
+	kind := kindOf(err)
+	return kind == unreachable || kind == untrusted
+}
 
 // kindOf says in a word what an error of the store means to an operator.
 func kindOf(err error) string {
@@ -98,6 +108,10 @@ func kindOf(err error) string {
 	}
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		// gRPC has only the text of why it cannot connect. A connection that was cut in a handshake has neither of these.
+		if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") {
+			return untrusted
+		}
 		return unreachable
 	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition:
 		return "refused"

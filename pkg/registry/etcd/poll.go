@@ -40,9 +40,9 @@ func (r *Registry) poll(ctx context.Context, what, prefix string, fn func(*clien
 			failing = false
 			continue
 		}
-		if kind := kindOf(err); kind != unreachable && !failing {
+		if !away(err) && !failing {
 			failing = true
-			r.log.Warn("part of the registry unavailable", "reason", kind, "err", err)
+			r.log.Warn("part of the registry unavailable", "reason", kindOf(err), "err", err)
 		}
 		again.wait(bound)
 	}

@@ -130,7 +130,7 @@ func (k *keeper) carryOut(ctx context.Context, client *clientv3.Client, todo []c
 			do = k.remove
 		}
 		err := do(ctx, client, c)
-		if err != nil && (ctx.Err() != nil || kindOf(err) == unreachable) {
+		if err != nil && (ctx.Err() != nil || away(err)) {
 			return err
 		}
 		errs = append(errs, err)
