@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -248,67 +247,4 @@ func TestF17SlowOrFullEtcd(t *testing.T) {
 	r.set("recovered_ms", time.Since(began))
 	wait(t, time.Second)
 	r.account(l.Stop(), losses{}, s.witnesses()...)
-}
-
-// TestF18AccessRevoked takes the right to the keys from gateways and nodes, and gives it back.
-func TestF18AccessRevoked(t *testing.T) {
-	r := begin(t)
-	etcd := process.StartEtcd(r, process.PinnedEtcd(r), 1)
-	ctl := process.Need(r, "etcdctl (ETCD_BIN_DIR)", process.PinnedPath("etcdctl"), filepath.Join(process.RepoRoot(), ".ci/tools/bin/etcdctl"))
-	root := []string{"--endpoints", etcd.Addrs[0]}
-	run := func(args ...string) {
-		t.Helper()
-		out, err := exec.Command(ctl, append(append([]string{}, root...), args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("etcdctl %q: %v\n%s", args, err, out)
-		}
-	}
-	run("user", "add", "root:root-password")
-	run("user", "grant-role", "root", "root")
-	run("role", "add", "goms")
-	run("role", "grant-permission", "goms", "readwrite", "goms", "--prefix=true")
-	run("user", "add", "goms:goms-password")
-	run("user", "grant-role", "goms", "goms")
-	run("auth", "enable")
-	root = append(root, "--user", "root:root-password")
-	password := filepath.Join(t.TempDir(), "password")
-	process.WriteFile(t, password, "goms-password")
-	s := open(r, props{etcd: etcd, config: fmt.Sprintf("etcd:\n  ttl: 5s\n  username: goms\n  passwordFile: %s\n", password)})
-	l := s.load()
-	wait(t, 2*time.Second)
-	printed := s.printed()
-	run("user", "revoke-role", "goms", "goms")
-	span := lasting(2*time.Minute, 20*time.Second)
-	wait(t, span)
-	during := s.printed() - printed
-	run("user", "grant-role", "goms", "goms")
-	began := time.Now()
-	process.Eventually(t, 60*time.Second, "all nodes are registered", func() error {
-		out, err := exec.Command(ctl, append(append([]string{}, root...), "get", "--prefix", "goms_count_", "--keys-only")...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-		if n := strings.Count(string(out), "goms_count_"); n != 3 {
-			return fmt.Errorf("%d keys", n)
-		}
-		return nil
-	})
-	back := time.Since(began)
-	s.seen("count", 3)
-	wait(t, 2*time.Second)
-	r.account(l.Stop(), losses{}, s.witnesses()...)
-	told := 0
-	for _, g := range s.gateways {
-		told += strings.Count(g.Output(), "permission denied")
-		r.must(!strings.Contains(g.Output(), "goms-password"), "%s printed the password", g.Name)
-	}
-	for _, n := range s.nodes {
-		told += strings.Count(n.Output(), "permission denied")
-	}
-	perSecond := float64(during) / span.Seconds() / float64(len(s.gateways))
-	r.set("registered_after_ms", back)
-	r.set("told", told)
-	r.set("log_lines_per_s", perSecond)
-	r.must(told > 0, "nobody says that the right was taken")
-	r.must(perSecond <= 2, "a gateway printed %.1f lines a second", perSecond)
 }

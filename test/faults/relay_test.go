@@ -19,6 +19,7 @@ type relay struct {
 
 	delay atomic.Int64 // nanoseconds that each piece is late, either way
 	deny  atomic.Bool  // connections are reset as soon as they are accepted
+	taken atomic.Int64 // connections that were accepted
 
 	mu    sync.Mutex // guards conns
 	conns map[net.Conn]bool
@@ -48,6 +49,7 @@ func (r *relay) accept() {
 		if err != nil {
 			return
 		}
+		r.taken.Add(1)
 		if r.deny.Load() {
 			abort(conn)
 			continue

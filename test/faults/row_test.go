@@ -21,6 +21,7 @@ type row struct {
 	values map[string]any
 	unmet  []string
 	why    string // the row cannot run here
+	prefix string // of the keys: which part they are of
 
 	printed bool // by somebody else
 }
@@ -54,8 +55,20 @@ func begin(t *testing.T) *row {
 	return r
 }
 
+// part runs a part of the row that has a scene of its own: its figures are named for it, and what it starts ends with it.
+func (r *row) part(name string, do func(r *row)) {
+	r.Helper()
+	whole := r.T
+	defer func() { r.T, r.prefix = whole, "" }()
+	whole.Run(name, func(t *testing.T) {
+		r.T, r.prefix = t, name+"_"
+		do(r)
+	})
+}
+
 // set notes a figure of the row.
 func (r *row) set(key string, value any) {
+	key = r.prefix + key
 	if d, ok := value.(time.Duration); ok {
 		value = d.Milliseconds()
 	}
@@ -137,7 +150,7 @@ func (r *row) print(took time.Duration) {
 	for _, key := range r.keys {
 		field(key, r.values[key])
 	}
-	if r.Skipped() {
+	if r.Skipped() || r.why != "" {
 		field("not_run", r.why)
 	} else {
 		field("met", !r.Failed())

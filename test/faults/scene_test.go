@@ -231,7 +231,7 @@ func (s *scene) load() *load.Load {
 }
 
 // client opens a client of the scene's etcd.
-func (s *scene) client() *clientv3.Client { return process.EtcdClient(s.t, s.etcd.Addrs...) }
+func (s *scene) client() *clientv3.Client { return s.etcd.Client() }
 
 // put writes a key without a lease.
 func (s *scene) put(c *clientv3.Client, key, value string) {

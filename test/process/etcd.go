@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -23,6 +24,7 @@ type Etcd struct {
 	Members []*Process // in the order of Addrs; Restart replaces one
 
 	t        testing.TB
+	secure   *tls.Config // of its clients; nil without TLS
 	launches []Launch
 }
 
@@ -49,10 +51,25 @@ func StartEtcd(t testing.TB, path string, n int, flags ...string) *Etcd {
 // StartEtcdOn is StartEtcd for members that listen on another address than 127.0.0.1, 0.0.0.0 in a network of the test's own.
 func StartEtcdOn(t testing.TB, host, path string, n int, flags ...string) *Etcd {
 	t.Helper()
+	return startEtcd(t, host, nil, path, n, flags)
+}
+
+// StartEtcdTLS is StartEtcd for one member whose clients come over TLS, as secure says. The flags name its certificate.
+func StartEtcdTLS(t testing.TB, secure *tls.Config, path string, flags ...string) *Etcd {
+	t.Helper()
+	return startEtcd(t, "127.0.0.1", secure, path, 1, flags)
+}
+
+func startEtcd(t testing.TB, host string, secure *tls.Config, path string, n int, flags []string) *Etcd {
+	t.Helper()
 	out, _ := exec.Command(path, "--version").Output() // it is only told
 	version, _, _ := strings.Cut(string(out), "\n")
 	t.Logf("etcd: %s", version)
-	e := &Etcd{t: t}
+	e := &Etcd{t: t, secure: secure}
+	scheme := "http://"
+	if secure != nil {
+		scheme = "https://"
+	}
 	var peers, cluster []string
 	for i := range n {
 		e.Addrs = append(e.Addrs, fmt.Sprintf("127.0.0.1:%d", FreePort(t)))
@@ -60,7 +77,7 @@ func StartEtcdOn(t testing.TB, host, path string, n int, flags ...string) *Etcd 
 		cluster = append(cluster, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	for i := range n {
-		dir, addr := t.TempDir(), "http://"+e.Addrs[i]
+		dir, addr := t.TempDir(), scheme+e.Addrs[i]
 		e.launches = append(e.launches, Launch{
 			Name: fmt.Sprintf("etcd m%d", i), Path: path, Dir: dir,
 			Args: append([]string{
@@ -88,7 +105,7 @@ func (e *Etcd) Restart(i int) {
 // Leader returns the number of the member that leads.
 func (e *Etcd) Leader() int {
 	e.t.Helper()
-	c, leads := EtcdClient(e.t, e.Addrs...), 0
+	c, leads := e.Client(), 0
 	Eventually(e.t, 10*time.Second, "etcd has a leader", func() error {
 		for i, addr := range e.Addrs {
 			ctx, cancel := context.WithTimeout(e.t.Context(), time.Second)
@@ -107,7 +124,7 @@ func (e *Etcd) Leader() int {
 // Ready waits until etcd answers with a quorum.
 func (e *Etcd) Ready() {
 	e.t.Helper()
-	c := EtcdClient(e.t, e.Addrs...)
+	c := e.Client()
 	Eventually(e.t, 20*time.Second, "etcd is ready", func() error {
 		ctx, cancel := context.WithTimeout(e.t.Context(), time.Second)
 		defer cancel()
@@ -119,8 +136,20 @@ func (e *Etcd) Ready() {
 // EtcdClient opens an etcd client that is quick to connect again; it is closed when the test ends.
 func EtcdClient(t testing.TB, addrs ...string) *clientv3.Client {
 	t.Helper()
+	return etcdClient(t, nil, addrs)
+}
+
+// Client is EtcdClient for this etcd.
+func (e *Etcd) Client() *clientv3.Client {
+	e.t.Helper()
+	return etcdClient(e.t, e.secure, e.Addrs)
+}
+
+func etcdClient(t testing.TB, secure *tls.Config, addrs []string) *clientv3.Client {
+	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:   addrs,
+		TLS:         secure,
 		DialTimeout: 2 * time.Second,
 		Logger:      zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
