@@ -141,6 +141,56 @@ func TestWrongPassword(t *testing.T) {
 	f("none", etcd.Config{})
 }
 
+// TestRoleRevoked takes the right to the keys from all, so that leases end while the watch is well. A watcher whose own registration
+// is refused knows better than to believe that the others have died, unless they can be seen to. No listing tells it: none is due.
+func TestRoleRevoked(t *testing.T) {
+	t.Parallel()
+	s := newLockedStore(t)
+	root := clientv3.Config{Username: "root", Password: "r"}
+	var dead atomic.Pointer[string]
+	c := etcd.Config{Username: "goms", Password: password, CheckInterval: time.Minute, Dead: func(n registry.Node) bool {
+		id := dead.Load()
+		return id != nil && *id == n.ID()
+	}}
+	a := run(t, open(t, s.addr, c))
+	a.publish(node(0), node(1), node(2))
+	w := watch(t, s.addr, c)
+	run(t, w.Registry).publish(node(3))
+	w.await(patience, node(0), node(1), node(2), node(3))
+
+	s.doAs(root, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.UserRevokeRole(ctx, "goms", "node")
+		return err
+	})
+	eventually(t, "leases end", patience, func() (gone bool) {
+		s.doAs(root, func(ctx context.Context, c *clientv3.Client) error {
+			resp, err := c.Get(ctx, registry.Prefix(project), clientv3.WithPrefix(), clientv3.WithCountOnly())
+			gone = err == nil && resp.Count == 0
+			return err
+		})
+		return gone
+	})
+	w.noLeaves(4 * ttl)
+	id := node(1).ID()
+	dead.Store(&id)
+	w.await(patience, node(0), node(2), node(3))
+	if w.leaves() != 1 {
+		t.Errorf("%d leaves, want that of the dead node", w.leaves())
+	}
+
+	dead.Store(nil)
+	s.doAs(root, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.UserGrantRole(ctx, "goms", "node")
+		return err
+	})
+	w.await(patience, node(0), node(1), node(2), node(3))
+	a.withdraw(node(2))
+	w.await(2*ttl+2*time.Second, node(0), node(1), node(3))
+	if w.leaves() != 2 {
+		t.Errorf("%d leaves, want those of the dead node and of one that left", w.leaves())
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

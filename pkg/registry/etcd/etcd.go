@@ -12,6 +12,7 @@
 // under the same name, so that a store which comes back sees no delete of a node that lives. A watch never tells an empty or a
 // partial set because the store is away: the last good set stands. Deletes within two TTLs after the watch was interrupted are
 // held that long, because they may be lost leases of nodes that live; a node that had said it was draining leaves at once.
+// So are deletes while etcd refuses or fails this process's own registration, as it may those of the others.
 // A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead). The end
 // of a lease, without a goodbye, never empties a service whose last node lives: that one stays until it is dead too, or until
 // another is there and two TTLs are over.
