@@ -3,7 +3,6 @@
 package faults_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
@@ -186,65 +183,4 @@ func TestF13FreezeGateway(t *testing.T) {
 	r.set("lost_after_thaw", late)
 	r.must(late == 0, "%d requests were lost more than 2 s after it woke", late)
 	r.must(stuck <= 100, "%d requests waited for the frozen gateway", stuck)
-}
-
-// TestF17SlowOrFullEtcd makes etcd two seconds late, and then full.
-func TestF17SlowOrFullEtcd(t *testing.T) {
-	r := begin(t)
-	etcd := process.StartEtcd(r, process.PinnedEtcd(r), 1, "--quota-backend-bytes", fmt.Sprint(4<<20))
-	slow := relayTo(t, etcd.Addrs[0])
-	s := open(r, props{etcd: etcd, registry: []string{slow.addr}})
-	l := s.load()
-	wait(t, 2*time.Second)
-	slow.delay.Store(int64(time.Second)) // each way
-	wait(t, lasting(60*time.Second, 25*time.Second))
-	slow.delay.Store(0)
-	r.set("leaves_while_slow", s.lines("leave"))
-	r.must(s.lines("leave") == 0, "%d leaves were printed while etcd was slow", s.lines("leave"))
-	c := s.client()
-	full := false
-	for i := 0; i < 40 && !full; i++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		_, err := c.Put(ctx, fmt.Sprintf("filler%d", i), strings.Repeat("x", 1<<20))
-		cancel()
-		full = err != nil && strings.Contains(err.Error(), "space exceeded")
-	}
-	r.must(full, "etcd is not full")
-	s.nodes[0].Stop(30 * time.Second) // it can leave: a delete is let through
-	n := s.launchNode("count")        // it cannot join
-	n.listens()
-	wait(t, lasting(30*time.Second, 12*time.Second))
-	told := 0
-	for _, p := range s.nodes[1:] {
-		told += strings.Count(p.Output(), "space") + strings.Count(p.Output(), "NOSPACE")
-	}
-	r.set("alarm_told", told)
-	r.must(told > 0, "no node says that etcd is full")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if _, err := c.Delete(ctx, "filler", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := c.Get(ctx, "filler")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical())
-	if _, err := c.Defragment(ctx, etcd.Addrs[0]); err != nil {
-		t.Fatal(err)
-	}
-	alarms, err := c.AlarmList(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range alarms.Alarms {
-		c.AlarmDisarm(ctx, (*clientv3.AlarmMember)(a))
-	}
-	began := time.Now()
-	for _, g := range s.gateways {
-		g.sees("count", 3)
-	}
-	r.set("recovered_ms", time.Since(began))
-	wait(t, time.Second)
-	r.account(l.Stop(), losses{}, s.witnesses()...)
 }
