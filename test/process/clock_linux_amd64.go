@@ -57,8 +57,8 @@ func startClock(cmd *exec.Cmd) (*clock, error) {
 		err = fmt.Errorf("let it run: %w", err)
 		c.close()
 	}
-	cmd.Process.Kill() //nolint:errcheck // it is stopped, and ours
-	cmd.Wait()         //nolint:errcheck // it was killed
+	_ = cmd.Process.Kill() // it is stopped, and ours
+	_ = cmd.Wait()         // it was killed
 	return nil, err
 }
 
@@ -138,7 +138,7 @@ func vdso(pid int) (low, high int64, err error) {
 
 // set has the clock go before that of the machine by d.
 func (c *clock) set(d time.Duration) error {
-	_, err := c.mem.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(int64(d/time.Second))), c.at) //nolint:gosec // two's complement is meant
+	_, err := c.mem.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(int64(d/time.Second))), c.at)
 	return err
 }
 
