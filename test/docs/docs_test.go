@@ -11,7 +11,9 @@
 //     "go run … &" at once, as people wait until a program is up without being told.
 //   - Words after the language say what a block needs. "docker" and "parse" blocks are never run, only checked for syntax
 //     (```sh docker). Any other word is a program (```sh etcdctl): without it the block is not run, which CI does not allow.
-//   - README.zh-CN.md has the same commands in the same order, comments aside. They run once.
+//   - A block of "console expect" is what the commands before it print: its lines stand among their output in this order, white space
+//     folded, "…" for anything.
+//   - README.zh-CN.md has the same commands in the same order, comments aside, and expects the same. They run once.
 //
 // The check of syntax needs bash. The run takes minutes and the ports of the README: it is for CI=true and GOMS_TEST_DOCS=1.
 package docs_test
@@ -41,6 +43,7 @@ type block struct {
 	section string
 	needs   []string // programs, or docker or parse
 	text    string
+	want    []string // lines of its output, "…" for anything
 }
 
 func (b block) at() string { return fmt.Sprintf("%s:%d", b.file, b.line) }
@@ -59,16 +62,19 @@ var (
 func blocks(file, markdown string) ([]block, error) {
 	var found []block
 	var open *block
-	section, closing, indent, inside := "", "", "", false
+	section, closing, indent, inside, expect := "", "", "", false, false
 	for i, line := range strings.Split(markdown, "\n") {
 		switch m := fence.FindStringSubmatch(line); {
 		case inside && strings.TrimSpace(line) == closing:
 			if open != nil {
 				found = append(found, *open)
 			}
-			open, inside = nil, false
+			open, inside, expect = nil, false, false
 		case inside && open != nil:
 			open.text += strings.TrimPrefix(line, indent) + "\n"
+		case inside && expect:
+			b := &found[len(found)-1]
+			b.want = append(b.want, line)
 		case inside:
 		case m != nil:
 			inside, indent, closing = true, m[1], m[2]
@@ -77,6 +83,8 @@ func blocks(file, markdown string) ([]block, error) {
 				open = &block{file: file, line: i + 1, section: section, needs: words[1:]}
 			} else if len(words) > 0 && (words[0] == "shell" || words[0] == "zsh") {
 				return nil, fmt.Errorf("%s:%d: block of %s: write sh or bash if it is to be run, console if not", file, i+1, words[0])
+			} else if expect = len(words) > 1 && words[0] == "console" && words[1] == "expect"; expect && (len(found) == 0 || found[len(found)-1].section != section || !found[len(found)-1].run()) {
+				return nil, fmt.Errorf("%s:%d: no commands before it are run that could print this", file, i+1)
 			}
 		default:
 			if h := heading.FindStringSubmatch(line); h != nil {
@@ -121,17 +129,18 @@ func have(t *testing.T, program string) bool {
 }
 
 func TestBlocks(t *testing.T) {
-	const markdown = "# A\n```sh\na\n```\n## B\ntext\n- x\n  ```bash docker\n  b\n    c\n  ```\n```console\n$ no\n## no heading\n```\n````sh etcdctl\n```\n````\n"
+	const markdown = "# A\n```sh\na\n```\n```console expect\nx …\ny\n```\n## B\ntext\n- x\n  ```bash docker\n  b\n    c\n  ```\n```console\n$ no\n## no heading\n```\n````sh etcdctl\n```\n````\n"
 	got, err := blocks("f", markdown)
 	want := []block{
-		{"f", 2, "", []string{}, "a\n"},
-		{"f", 8, "B", []string{"docker"}, "b\n  c\n"},
-		{"f", 16, "B", []string{"etcdctl"}, "```\n"},
+		{"f", 2, "", []string{}, "a\n", []string{"x …", "y"}},
+		{"f", 12, "B", []string{"docker"}, "b\n  c\n", nil},
+		{"f", 20, "B", []string{"etcdctl"}, "```\n", nil},
 	}
 	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("blocks() = %+v, %v, want %+v", got, err, want)
 	}
-	for _, bad := range []string{"```sh\na\n", "```shell\na\n```\n"} {
+	const expect = "```console expect\nx\n```\n"
+	for _, bad := range []string{"```sh\na\n", "```shell\na\n```\n", expect, "```sh\na\n```\n## B\n" + expect, "```sh parse\na\n```\n" + expect} {
 		if got, err := blocks("f", bad); err == nil {
 			t.Errorf("blocks(%q) = %+v, want an error", bad, got)
 		}
@@ -163,8 +172,8 @@ func TestSameCommandsInBothLanguages(t *testing.T) {
 			t.Fatalf("README.md has %d blocks of commands, README.zh-CN.md %d", len(english), len(chinese))
 		}
 		e, c := english[i], chinese[i]
-		if bare(e.text) != bare(c.text) || !slices.Equal(e.needs, c.needs) {
-			t.Errorf("%s and %s differ:\n%s\n%s", e.at(), c.at(), e.text, c.text)
+		if bare(e.text) != bare(c.text) || !slices.Equal(e.needs, c.needs) || !slices.Equal(e.want, c.want) {
+			t.Errorf("%s and %s differ:\n%s%q\n%s%q", e.at(), c.at(), e.text, e.want, c.text, c.want)
 		}
 	}
 }
@@ -248,7 +257,7 @@ func freshTree(t *testing.T) string {
 	return tree
 }
 
-// prelude makes curl wait for a program that is coming up.
+// prelude makes curl wait for a program that is coming up. After it every line is printed as it is read.
 const prelude = `set -e
 curl() {
 	local tries=0 code=0
@@ -259,28 +268,79 @@ curl() {
 		sleep 0.5
 	done
 }
+set -v
 `
 
-// runSection runs the blocks of one section.
+// runSection runs the blocks of one section, and looks for what they were to print.
 func runSection(t *testing.T, tree string, section []block) {
 	script := ""
+	var ran []block
 	for _, b := range section {
 		needs := slices.DeleteFunc(slices.Clone(b.needs), func(n string) bool { return n == "docker" || n == "parse" || have(t, n) })
 		if !b.run() || len(needs) > 0 {
 			t.Logf("%s is not run: it needs %v", b.at(), b.needs)
 			continue
 		}
-		script += fmt.Sprintf("echo '=== %s'\nset -x\n%s{ set +x; } 2>/dev/null\n", b.at(), b.text)
+		script += fmt.Sprintf("echo '%s'\n%s", b.mark(), b.text)
+		ran = append(ran, b)
 	}
 	if script == "" {
 		return
 	}
-	if output, err := runScript(t, tree, script); err != nil {
-		t.Errorf("the section failed: %v\n%s", err, output)
+	output, err := runScript(t, tree, script)
+	if err != nil {
+		t.Errorf("the section failed: %v\n%s", err, last(output, 80))
+		return
+	}
+	for i, b := range ran {
+		_, own, _ := strings.Cut(string(output), "\n"+b.mark()+"\n")
+		if i+1 < len(ran) {
+			own, _, _ = strings.Cut(own, "\n"+ran[i+1].mark()+"\n")
+		}
+		if line := missing(own, b.want); line != "" {
+			t.Errorf("%s does not print %q, or not in its place:\n%s", b.at(), line, last([]byte(own), 80))
+		}
 	}
 }
 
-// runScript runs one shell and stops what it leaves running. It returns the last lines of all output.
+// mark is the line that the output of a block begins with.
+func (b block) mark() string { return "=== " + b.at() }
+
+// missing returns the first of the lines wanted that does not stand in the output behind those before it, "" when all do.
+func missing(output string, want []string) string {
+	lines := strings.Split(output, "\n")
+	for _, w := range want {
+		parts := strings.Split(strings.Join(strings.Fields(w), " "), "…")
+		for i := range parts {
+			parts[i] = regexp.QuoteMeta(parts[i])
+		}
+		line := regexp.MustCompile("^" + strings.Join(parts, ".*") + "$")
+		i := slices.IndexFunc(lines, func(l string) bool { return line.MatchString(strings.Join(strings.Fields(l), " ")) })
+		if i < 0 {
+			return w
+		}
+		lines = lines[i+1:]
+	}
+	return ""
+}
+
+func TestMissing(t *testing.T) {
+	const output = "a  1\n  12 200\nb x y z\na 1\n"
+	f := func(missed string, want ...string) {
+		t.Helper()
+		if got := missing(output, want); got != missed {
+			t.Errorf("missing(%q) = %q, want %q", want, got, missed)
+		}
+	}
+	f("")
+	f("", "a 1", "… 200", "b  …  z", "a 1")
+	f("a 1", "b …", "a 1", "a 1")
+	f("200", "200")
+	f("b …z y", "a 1", "b …z y")
+	f("b .*", "b .*")
+}
+
+// runScript runs one shell and stops what it leaves running.
 func runScript(t *testing.T, dir, script string) (output []byte, err error) {
 	path := filepath.Join(t.TempDir(), "section.sh")
 	if err := os.WriteFile(path, []byte(prelude+script), 0o644); err != nil {
@@ -304,8 +364,8 @@ func runScript(t *testing.T, dir, script string) (output []byte, err error) {
 	if cmd.Process != nil && stopGroup(cmd.Process.Pid) {
 		err = errors.Join(err, errors.New("a program in the background ignores SIGTERM"))
 	}
-	text, _ := os.ReadFile(file.Name())
-	return last(text, 80), err
+	text, _ := os.ReadFile(file.Name()) // what there is
+	return text, err
 }
 
 func TestRunner(t *testing.T) {
@@ -319,7 +379,7 @@ func TestRunner(t *testing.T) {
 			t.Errorf("runScript(%q) = %q, %v, want %q and success %v", script, got, err, output, ok)
 		}
 	}
-	f("echo one\nsleep 1000 &\necho two", "one\ntwo", true)
+	f("echo one\nsleep 1000 &\necho two", "one\nsleep 1000 &\necho two\ntwo", true) // lines as they are read, and what they print
 	f("false\necho never", "", false)
 	f("nosuchcommand", "nosuchcommand", false)
 }
