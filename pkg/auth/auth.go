@@ -8,6 +8,9 @@
 //	if !keys.Valid(r.Header.Get(auth.CallKeyHeader)) { // 403 }
 //	r.Header.Set(auth.CallKeyHeader, keys.Current())   // calling another node
 //
+// With the same key a node proves that it refused a request before its handler, see
+// AttemptHeader.
+//
 // The package knows nothing of requests, configuration or logs, and does its best that
 // a key is in none of the latter.
 package auth
@@ -76,7 +79,7 @@ func NewCallKeys(all ...string) (*CallKeys, error) {
 
 // Follow returns keys that are, whenever they are used, those that now returns. It is
 // for whoever is made once and has to go on when keys are replaced. now must be safe for
-// concurrent use, and return what NewCallKeys made.
+// concurrent use, quick, and return what NewCallKeys made, never nil.
 func Follow(now func() *CallKeys) *CallKeys {
 	return &CallKeys{func() *keys { return now().keys() }}
 }

@@ -17,7 +17,8 @@ const (
 	// hexadecimal digits in lower case. A caller sends it only when it can repeat the
 	// request.
 	AttemptHeader = "Goms-Attempt"
-	// RefusedHeader is the header in which a node proves a refusal.
+	// RefusedHeader is the header in which a node proves a refusal: what Refusal
+	// returns, 32 hexadecimal digits in lower case.
 	RefusedHeader = "Goms-Refused"
 )
 

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// The defaults of Options.
+// The defaults of Options, in the units of the fields they are for.
 const (
-	DefaultEjectAfter     = 3
+	DefaultEjectAfter     = 3 // failures in a row
 	DefaultEjectPause     = time.Second
 	DefaultEjectPauseMax  = 30 * time.Second
-	DefaultEjectRate      = 50
-	DefaultEjectMinimum   = 20
-	DefaultEjectSlow      = 10
+	DefaultEjectRate      = 50 // percent
+	DefaultEjectMinimum   = 20 // outcomes in the window
+	DefaultEjectSlow      = 10 // times the usual time
 	DefaultEjectSilence   = time.Second
 	DefaultWindow         = 10 * time.Second
-	DefaultPanicThreshold = 50
-	DefaultZoneMinimum    = 70
-	DefaultBreakerRate    = 50
-	DefaultBreakerMinimum = 20
+	DefaultPanicThreshold = 50 // percent of the nodes
+	DefaultZoneMinimum    = 70 // percent of the own zone's weight
+	DefaultBreakerRate    = 50 // percent
+	DefaultBreakerMinimum = 20 // outcomes in the window
 	DefaultBreakerPause   = 5 * time.Second
 )
 

@@ -11,11 +11,13 @@ import (
 	"time"
 )
 
-// Source is where [Members] learn of nodes and overrides: etcd.Registry, or a fake.
+// Source is where [Members] learn of nodes and overrides: etcd.Registry, or a fake. WatchFrom and WatchOverrides run beside each
+// other, and Status at any time. Both watches return when ctx is done, with its error, or when the source is closed, with
+// [ErrClosed], and not because the store is away.
 type Source interface {
 	// WatchFrom is Watch, which may begin with seed, the nodes that were known before the store could be read: when the store
 	// is away, fn is called with them first, and their absence from the store is then taken as deletes over a watch that was
-	// interrupted.
+	// interrupted. fn is called from the calling goroutine.
 	WatchFrom(ctx context.Context, seed Snapshot, fn func(Snapshot)) error
 	// WatchOverrides calls fn with all overrides, sorted by key, then again after each change, from the calling goroutine, until
 	// ctx is done.
@@ -25,7 +27,8 @@ type Source interface {
 }
 
 // Members is what a process believes of the nodes of its project: what the store says of them, less those that [Trust] refuses,
-// with what operators have set laid over the rest. With a [File] it survives a start without the store.
+// with what operators have set laid over the rest. With a [File] it survives a start without the store. All methods are safe for
+// concurrent use, but there is one Watch at a time.
 type Members struct {
 	c     MembersConfig
 	log   *slog.Logger
@@ -49,7 +52,7 @@ type MembersConfig struct {
 	Log    *slog.Logger // gets what operators set, and what is the matter with the file; nil discards
 }
 
-// NewMembers returns Members that know nothing yet.
+// NewMembers returns Members that know nothing yet, and do no I/O before Watch.
 func NewMembers(c MembersConfig) *Members {
 	m := &Members{c: c, log: c.Log}
 	if m.log == nil {

@@ -22,7 +22,7 @@ const (
 
 // Bounds of what a node may say of itself. The lengths are in bytes.
 const (
-	MaxWeight     = 1000
+	MaxWeight     = 1000 // the largest weight; the least is 0, which takes no requests
 	maxService    = 128
 	maxProject    = 64
 	maxHost       = 253

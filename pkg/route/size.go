@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes, written "10MiB", "64KiB" or "512".
+// Size is a number of bytes, written "10MiB", "64KiB" or "512": units are powers of
+// 1,024.
 type Size int64
 
 // units are the units of sizes, the largest first.
@@ -17,7 +18,8 @@ var units = []struct {
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
 
 // UnmarshalText reads a whole number, of bytes or of the unit that follows it at once:
-// KiB, MiB, GiB or TiB.
+// KiB, MiB, GiB or TiB. Other text, a sign, and more than an int64 holds are errors, and
+// leave s as it was.
 func (s *Size) UnmarshalText(text []byte) error {
 	digits, unit := string(text), Size(1)
 	for _, u := range units {
@@ -34,7 +36,8 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes the size in the largest unit of which it is a whole number.
+// MarshalText writes the size in the largest unit of which it is a whole number. The
+// error is always nil.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // String returns the size as MarshalText writes it.

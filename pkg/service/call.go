@@ -39,13 +39,14 @@ const (
 	firstSnapshot = time.Second // a call waits for the registry's first word
 )
 
-// The ways a Call fails before it reaches a node. They come wrapped: compare with
-// errors.Is.
+// The errors of Call that callers tell apart. They come wrapped: compare with errors.Is.
+// With the first three the request has reached no node.
 var (
 	ErrNoService = errors.New("no such service in the configuration")
 	ErrNoAction  = errors.New("no such action of the service in the configuration")
 	ErrNoNode    = errors.New("no node of the service")
-	// ErrTooLarge means an answer of more than MaxAnswer bytes.
+	// ErrTooLarge means an answer of more than MaxAnswer bytes. The node has processed
+	// the request.
 	ErrTooLarge = errors.New("answer is too large")
 )
 

@@ -15,13 +15,17 @@ import (
 type Setup func(*Service) error
 
 // Registry is where a node registers and learns of others. etcd.Registry and
-// registry.Memory are two; see package registry for the contracts.
+// registry.Memory are two; registry/registrytest holds them to one contract. All methods
+// run beside one another. A store that is away is no error: they wait for it until the
+// context is done, and return its error then.
 type Registry interface {
-	// Publish makes the node known; it returns when the store holds it.
+	// Publish makes the node known, or changes what is known of it; it returns when the
+	// store holds that. When the context ends first, the node stays wanted.
 	Publish(context.Context, registry.Node) error
-	// Withdraw takes the node back.
+	// Withdraw takes the node back; it returns when the store has forgotten it.
 	Withdraw(context.Context, registry.Node) error
-	// Watch calls the function with the whole set of nodes, then after each change.
+	// Watch calls the function with the whole set of nodes, then after each change, from
+	// the calling goroutine.
 	Watch(context.Context, func(registry.Snapshot)) error
 	// Run keeps alive what was published, until the context is done.
 	Run(context.Context) error

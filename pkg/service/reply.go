@@ -11,10 +11,10 @@ import (
 
 // Envelope is the shape of every answer of a node's own.
 type Envelope struct {
-	Code   int    `json:"code"`
-	Msg    string `json:"msg"`
-	Data   any    `json:"data,omitempty"`
-	Status bool   `json:"status"`
+	Code   int    `json:"code"`           // 0 when all is well, else what the program calls its error
+	Msg    string `json:"msg"`            // for people: "success", or what went wrong
+	Data   any    `json:"data,omitempty"` // what was asked for
+	Status bool   `json:"status"`         // whether all is well
 }
 
 // success is an Envelope whose data is there even when it is null.

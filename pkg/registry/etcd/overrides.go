@@ -37,7 +37,8 @@ func (r *Registry) readOverrides(resp *clientv3.GetResponse) []registry.Override
 	return list
 }
 
-// Nodes returns the nodes that etcd holds now.
+// Nodes returns the nodes that etcd holds now, without overrides, and whether they are believed or not. What cannot be read is left
+// out and counted in Status.Ignored. It takes some seconds at most, and needs neither Run nor Watch.
 func (r *Registry) Nodes(ctx context.Context) (registry.Snapshot, error) {
 	client, err := r.connect(ctx)
 	if err != nil {
@@ -54,7 +55,8 @@ func (r *Registry) Nodes(ctx context.Context) (registry.Snapshot, error) {
 	return s, nil
 }
 
-// Overrides returns what operators have set, sorted by key.
+// Overrides returns what operators have set, sorted by key. What cannot be read is left out and counted in Status.Ignored. It
+// takes some seconds at most, and needs neither Run nor Watch.
 func (r *Registry) Overrides(ctx context.Context) ([]registry.Override, error) {
 	client, err := r.connect(ctx)
 	if err != nil {

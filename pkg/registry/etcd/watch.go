@@ -42,7 +42,7 @@ type watcher struct {
 
 // Watch calls fn with the whole set of nodes, then again after each change, from the calling goroutine; the first time when etcd
 // was first reached. It returns when ctx is done, with its error, or with registry.ErrClosed when r is closed, and not before.
-// Changes that come within 20 ms are one call. While fn runs, changes wait; none is lost.
+// Changes that come within 20 ms are one call, or within up to 250 ms where fn takes long. While fn runs, changes wait; none is lost.
 func (r *Registry) Watch(ctx context.Context, fn func(registry.Snapshot)) error {
 	return r.WatchFrom(ctx, registry.Snapshot{}, fn)
 }
