@@ -156,6 +156,15 @@ func (c *conn) guarded(x *exchange) (keep bool) {
 	return c.request(x)
 }
 
+// caught is deferred by the goroutines that help a request: it keeps a fault there from ending the process. end is told of it, and has to see to
+// it that nobody waits for the goroutine's work.
+func (g *Gateway) caught(end func(fault error)) {
+	if p := recover(); p != nil {
+		g.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		end(&failure{ReasonInternal, fmt.Errorf("panic: %v", p)})
+	}
+}
+
 // request lives one request from its head to its record. It reports whether the connection goes on.
 func (c *conn) request(x *exchange) (keep bool) {
 	c.used = true

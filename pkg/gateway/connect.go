@@ -73,6 +73,7 @@ func (g *Gateway) serveExtended(w http.ResponseWriter, r *http.Request) {
 	open := make(chan bool, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		defer g.caught(func(error) { ours.Close() }) //nolint:errcheck // always nil
 		if _, err := ours.Write(appendUpgradeHead(nil, r, key)); err != nil || !<-open {
 			return
 		}

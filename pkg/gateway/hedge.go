@@ -3,9 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"runtime/debug"
 	"time"
 
 	"github.com/goms-io/goms/pkg/http1"
@@ -183,12 +181,7 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 			r.how, r.err = againNever, &failure{ReasonNodeTimeout, errStopped}
 		}
 	}()
-	defer func() {
-		if p := recover(); p != nil {
-			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			r.how, r.err = againNever, &failure{ReasonInternal, fmt.Errorf("panic: %v", p)}
-		}
-	}()
+	defer c.gw.caught(func(fault error) { r.how, r.err = againNever, fault })
 	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
 	for fresh := false; ; fresh = true {
 		r.up, r.err = c.connect(ctx, u, fresh, r.patience)

@@ -195,7 +195,10 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	ours, theirs := net.Pipe()
 	defer g.startStream(w, r, theirs, nil).finish()
 	var wg sync.WaitGroup
-	wg.Go(func() { writeStream(ours, r) })
+	wg.Go(func() {
+		defer g.caught(func(error) { ours.Close() })
+		writeStream(ours, r)
+	})
 	err := readStream(w, r, bufio.NewReaderSize(ours, 4<<10), nil)
 	ours.Close()
 	r.Body.Close()

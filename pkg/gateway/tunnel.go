@@ -31,16 +31,29 @@ func (c *conn) tunnel(x *exchange, up *upstreamConn, head []byte) error {
 	c.arm(c.gw.clock(), c.gw.set().StreamTimeout)
 	c.flowing(phaseTunnel)
 	up.wait(max(vanishedAfter, c.gw.set().BodyTimeout))
+	var err error
 	if http1.EqualFold(x.req.Upgrade, "websocket") {
-		c.webSocket(up.nc, first, early)
+		err = c.webSocket(up.nc, first, early)
 	} else {
-		var wg sync.WaitGroup
-		wg.Go(func() { c.carry(up.nc, c.nc) })
-		c.carry(c.nc, up.nc)
-		wg.Wait()
+		err = c.bothWays(func() { c.carry(up.nc, c.nc) }, func() { c.carry(c.nc, up.nc) })
 	}
 	c.phase.Store(phaseBusy)
-	return nil
+	return err
+}
+
+// bothWays runs both directions of a tunnel to their end. The error is a fault in the first, which has a goroutine of its own.
+func (c *conn) bothWays(toNode, toClient func()) (fault error) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer c.gw.caught(func(err error) {
+			fault = err
+			c.end(endClientGone) // nothing more comes from there
+		})
+		toNode()
+	})
+	toClient()
+	wg.Wait()
+	return fault
 }
 
 // carry copies one way until the end, then tells the other side.

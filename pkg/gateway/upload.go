@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,14 +51,11 @@ func (c *conn) armUpload() { c.upload.Store(c.gw.clock() + int64(c.gw.set().Body
 func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {
 	u := &x.upload
 	defer u.wg.Done()
-	defer func() {
-		if p := recover(); p != nil {
-			c.gw.log.Error("panic in request", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			u.err = &failure{ReasonInternal, fmt.Errorf("panic: %v", p)}
-			c.upload.Store(0)
-			c.endUpstream(endUpload)
-		}
-	}()
+	defer c.gw.caught(func(fault error) {
+		u.err = fault
+		c.upload.Store(0)
+		c.endUpstream(endUpload)
+	})
 	clientErr, nodeErr := c.copyRequestBody(x, up)
 	c.spliced.Store(false)
 	switch {

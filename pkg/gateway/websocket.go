@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -28,17 +27,15 @@ type way struct {
 	buf      tunnelBuffer
 }
 
-// webSocket carries an open WebSocket to its end. What has been passed on already was the first of either side.
-func (c *conn) webSocket(node net.Conn, first, early []byte) {
+// webSocket carries an open WebSocket to its end. What has been passed on already was the first of either side. The error is a fault in
+// carrying it.
+func (c *conn) webSocket(node net.Conn, first, early []byte) error {
 	ws := &webSocket{toNode: way{frames: frames{masked: true}, dst: node, src: c.nc}, toClient: way{dst: c.nc, src: node}}
 	ws.toClient.pass(first)
 	ws.toNode.pass(early)
 	c.ws.Store(ws)
 	defer c.ws.Store(nil)
-	var wg sync.WaitGroup
-	wg.Go(func() { c.carryFrames(ws, &ws.toNode) })
-	c.carryFrames(ws, &ws.toClient)
-	wg.Wait()
+	return c.bothWays(func() { c.carryFrames(ws, &ws.toNode) }, func() { c.carryFrames(ws, &ws.toClient) })
 }
 
 // carryFrames is carry for one way of a WebSocket. The bytes pass through here, also where the kernel could

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type counter struct {
 
 	once sync.Once
 
+	open   atomic.Int64 // requests that are being served
 	delay  atomic.Int64 // nanoseconds that a hit takes
 	status atomic.Int64 // of the answer to a hit; 0 is 200
 	alone  atomic.Bool  // hits are served one at a time, the others wait
@@ -41,7 +43,7 @@ func (c *counter) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"/hit": c.hit, "/one": c.hit, "/two": c.hit, "/head": head, "/down": down, "/up": up, "/sse": c.sse, "/next": c.next, "/ws": ws, "/hold": c.held,
 		"/release": c.release, "/early": early, "/trailers": trailers, "/status": status,
-		"/behave": c.behave, "/panic": broken, "/sip": sip,
+		"/behave": c.behave, "/panic": broken, "/sip": sip, "/chat": chat, "/open": c.others,
 	}
 }
 
@@ -98,6 +100,9 @@ func (c *counter) behave(w http.ResponseWriter, r *http.Request) {
 		c.status.Store(int64(n))
 	}
 }
+
+// others answers how many other requests are being served.
+func (c *counter) others(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, c.open.Load()-1) }
 
 // broken is a handler with a bug.
 func broken(_ http.ResponseWriter, r *http.Request) {
@@ -246,6 +251,31 @@ func trailers(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "body")
 	w.Header().Set("X-Sum", strconv.FormatInt(n, 10))
 	w.Header().Set("X-Got", strings.Join(r.Trailer.Values("X-Sent"), ","))
+}
+
+// chat is a call of gRPC, as far as HTTP/1.1 can carry one: it sends back each message as it comes, and its status in the trailers.
+func chat(w http.ResponseWriter, r *http.Request) {
+	flush := http.NewResponseController(w)
+	if err := flush.EnableFullDuplex(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Trailer", "Grpc-Status")
+	for flush.Flush() == nil {
+		var head [5]byte // compressed or not, and the length
+		if _, err := io.ReadFull(r.Body, head[:]); err != nil {
+			if errors.Is(err, io.EOF) { // the client has said all
+				w.Header().Set("Grpc-Status", "0")
+			}
+			return
+		}
+		message := make([]byte, min(binary.BigEndian.Uint32(head[1:]), 1<<20))
+		if _, err := io.ReadFull(r.Body, message); err != nil {
+			return
+		}
+		w.Write(append(head[:], message...))
+	}
 }
 
 // status answers the status asked for.

@@ -40,6 +40,8 @@ func setup(s *service.Service) error {
 // counted writes a line, then lets the handler answer.
 func (c *counter) counted(handler http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		c.open.Add(1)
+		defer c.open.Add(-1)
 		line := fmt.Sprintf("%s %s %s\n", r.Method, r.URL.Path, r.URL.Query().Get("id"))
 		if _, err := c.counts.WriteString(line); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

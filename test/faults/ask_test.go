@@ -18,7 +18,24 @@ import (
 // behave tells a node how to answer from now on: delay=2s, status=503.
 func (n *node) behave(t testing.TB, how string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+n.addr()+"/behave?"+how, nil)
+	n.ask(t, "/behave?"+how)
+}
+
+// open returns how many requests a node has, but for this one.
+func (n *node) open(t testing.TB) int {
+	t.Helper()
+	text := n.ask(t, "/open")
+	open, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return open
+}
+
+// ask asks a node as a gateway does.
+func (n *node) ask(t testing.TB, uri string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+n.addr()+uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,17 +45,22 @@ func (n *node) behave(t testing.TB, how string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Fatalf("behave %s: %s", how, resp.Status)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("ask %s: %s %q %v", uri, resp.Status, text, err)
 	}
+	return string(text)
 }
 
 // once keeps no connections.
 var once = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // get fetches a page. A status other than 200 is an error, with what there is of the page.
-func get(url string) (string, error) {
-	resp, err := once.Get(url)
+func get(url string) (string, error) { return fetch(once, url) }
+
+// fetch is get by another client.
+func fetch(c *http.Client, url string) (string, error) {
+	resp, err := c.Get(url)
 	if err != nil {
 		return "", err
 	}

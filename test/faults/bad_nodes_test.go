@@ -75,8 +75,13 @@ func TestF23Garbage(t *testing.T) {
 	r := begin(t)
 	s := open(r, props{gateways: 1, bare: true, services: "  garbage:\n    hit: /hit\n"})
 	g := s.gateways[0]
-	var how atomic.Int64
+	var how, reused atomic.Int64
 	p := peerOf(t, func(_ *peer, conn net.Conn, br *bufio.Reader) {
+		defer func() { // it does not close by itself
+			if _, _, err := request(br); err == nil {
+				reused.Add(1)
+			}
+		}()
 		if _, _, err := request(br); err != nil {
 			return
 		}
@@ -143,6 +148,8 @@ func TestF23Garbage(t *testing.T) {
 	r.account(l.Stop(), losses{}, s.witnesses()...)
 	r.set("slowest_ms", slowest)
 	r.set("rss_growth_kib", peak>>10)
+	r.set("reused", reused.Load())
+	r.must(reused.Load() == 0, "%d connections were used again after garbage", reused.Load())
 	r.must(slowest <= 3*time.Second, "the slowest refusal took %v", slowest)
 	r.must(peak <= 16<<20, "memory grew by %d KiB", peak>>10)
 	base.settled(r, 10*time.Second, 60)

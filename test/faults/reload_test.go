@@ -3,7 +3,6 @@
 package faults_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
@@ -149,76 +146,64 @@ func TestF35ReloadStorm(t *testing.T) {
 	r.must(more <= 20, "%d goroutines more", more) // connections of the load come and go
 }
 
-// TestF36ReloadUnderStreams has WebSockets and event streams open while the configuration changes.
+// TestF36ReloadUnderStreams has WebSockets, event streams, uploads, downloads and calls of gRPC open over HTTP/1.1 and HTTP/2, with TLS
+// and without, while the configuration changes. All go on, and end with all their bytes.
 func TestF36ReloadUnderStreams(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, nodes: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	dir, port, trust := t.TempDir(), process.FreePort(t), newAuthority(t)
+	cert, key := trust.issue(t, 1, time.Hour)
+	crtFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	process.WriteFile(t, crtFile, string(cert))
+	process.WriteFile(t, keyFile, string(key))
+	listeners := fmt.Sprintf("  h2c: true\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", port, crtFile, keyFile)
+	s := open(r, props{gateways: 1, nodes: 1, gateway: listeners})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	var sockets []*websocket.Conn
-	for range 20 {
-		conn, _, err := websocket.Dial(ctx, "ws://"+s.front[0]+"/api/count/ws", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.CloseNow()
-		sockets = append(sockets, conn)
-	}
-	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+s.front[0]+"/api/count/sse", nil)
-	resp, err := (&http.Client{Transport: &http.Transport{}}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	events := bufio.NewReader(resp.Body)
-	event := func() error {
-		line, err := events.ReadString('\n')
-		if err == nil && !strings.HasPrefix(line, "data: ") {
-			err = fmt.Errorf("event %q", line)
-		}
-		events.ReadString('\n')
-		return err
-	}
-	if err := event(); err != nil {
-		t.Fatal(err)
+	streams, dialled := s.streams(ctx, fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: trust.pool, MinVersion: tls.VersionTLS12})
+	kinds := map[string]int{}
+	for _, st := range streams {
+		kinds[st.kind]++
 	}
 	l := s.load()
-	cut, reloads := 0, times(100, 20)
-	for i := range reloads {
-		s.routes(fmt.Sprintf("  other%d:\n    x: /x\n", i))
+	cut, reloads, open := 0, times(100, 20), len(streams)
+	lost := func(i int, when string, err error) {
+		t.Logf("%s, %s: %v", streams[i].kind, when, err)
+		cut++
+		streams[i] = nil
+	}
+	for n := range reloads {
+		s.routes(fmt.Sprintf("  other%d:\n    x: /x\n", n))
+		swap(t, filepath.Join(s.dir, "configs/gateway.yml"), fmt.Sprintf("gateway:\n  listenHost: 127.0.0.1\n  bodyTimeout: %ds\n", 30+n%2)+listeners)
 		s.hup()
 		wait(t, 100*time.Millisecond)
 		s.living(r)
-		for k, c := range sockets {
-			if c == nil {
+		for i, st := range streams {
+			if st == nil {
 				continue
 			}
-			text := fmt.Sprintf("%d %d", i, k)
-			err := c.Write(ctx, websocket.MessageText, []byte(text))
-			if err == nil {
-				var got []byte
-				if _, got, err = c.Read(ctx); err == nil && string(got) != text {
-					err = fmt.Errorf("echo %q of %q", got, text)
-				}
+			if err := st.alive(n); err != nil {
+				lost(i, fmt.Sprintf("reload %d", n), err)
 			}
-			if err != nil {
-				t.Logf("WebSocket %d at reload %d: %v", k, i, err)
-				cut++
-				sockets[k] = nil
-			}
-		}
-		if _, err := get("http://" + s.front[0] + "/api/count/next"); err != nil {
-			t.Fatal(err)
-		}
-		if err := event(); err != nil {
-			r.Fatalf("the event stream at reload %d: %v", i, err)
 		}
 	}
+	for i, st := range streams {
+		if st == nil {
+			continue
+		}
+		if err := st.whole(); err != nil {
+			lost(i, "its end", err)
+		}
+	}
+	taken, _ := s.gateways[0].metric("goms_reloads_total", `result="taken"`)
 	r.account(l.Stop(), losses{}, s.witnesses()...)
 	r.set("reloads", reloads)
-	r.set("streams", len(sockets)+1)
+	r.set("reloads_taken", taken)
+	r.set("streams", kinds)
 	r.set("streams_cut", cut)
-	r.must(cut == 0, "%d streams were cut", cut)
+	r.set("grpc", "over HTTP/2 to a handler of the node's HTTP port, which speaks HTTP/1.1; not carried: to its RPC port, which speaks HTTP/2")
+	r.must(cut == 0, "%d of %d streams were cut", cut, open)
+	r.must(taken >= float64(reloads)/2, "only %v of %d configurations were taken", taken, reloads)
+	r.must(dialled() == 2, "the streams over HTTP/2 lay on %d connections, want one with TLS and one without", dialled())
 }
 
 // TestF46Certificates changes the certificate of a gateway under load, puts a broken one in its place, and a good one again.

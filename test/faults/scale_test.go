@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -32,6 +33,14 @@ func TestF37TenThousandNodes(t *testing.T) {
 	synced := time.Since(began)
 	g.collect()
 	rss, _ := g.Memory()
+	asked := time.Now()
+	page, err := get("http://" + g.addr() + "/cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.set("cluster_kib", len(page)>>10)
+	r.set("cluster_ms", time.Since(asked))
+	pick := pickAmong(nodes)
 	again := s.addGateway()
 	started := time.Now()
 	again.ready()
@@ -48,8 +57,29 @@ func TestF37TenThousandNodes(t *testing.T) {
 	r.set("known_after_the_last_write_ms", synced-written)
 	r.set("known_at_start_ms", time.Since(started))
 	r.set("rss_growth_kib", (rss-base.rss)>>10)
+	r.set("pick_ns", pick.Nanoseconds())
+	r.must(pick <= time.Microsecond, "to pick one node of %d takes %v", nodes, pick)
+	r.must(len(page) <= nodes<<8, "/cluster has %d KiB", len(page)>>10)
 	r.must(synced-written <= 10*time.Second, "all nodes were known %v after the last was written", synced-written)
 	r.must(rss-base.rss <= 100<<20, "memory grew by %d MiB", (rss-base.rss)>>20)
+}
+
+// pickAmong returns how long it takes to pick one node of so many, as the gateway does by default.
+func pickAmong(nodes int) time.Duration {
+	set := make([]lb.Spec, nodes)
+	for i := range set {
+		set[i] = lb.Spec{ID: fmt.Sprintf("10.0.%d.%d:80", i>>8, i&255), Weight: 1}
+	}
+	p := lb.NewPool("crowd", lb.Options{})
+	p.Update(set)
+	result := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			if p.Pick(nil, 0) == nil {
+				b.Fatal("there is no node")
+			}
+		}
+	})
+	return time.Duration(result.NsPerOp())
 }
 
 // TestF38Churn has a thousand nodes a second join and leave beside a service that stays.

@@ -121,7 +121,7 @@ func (s *scene) configure(gateway, services string) {
 // routes writes services.yml, with what is given below services:.
 func (s *scene) routes(services string) {
 	s.t.Helper()
-	swap(s.t, filepath.Join(s.dir, "configs/services.yml"), "services:\n  count:\n    hit: /hit\n    ws: /ws\n    sse: /sse\n    next: /next\n    panic: /panic\n    sip: {path: /sip, maxBody: 64MiB}\n    up: /up\n    down: /down\n"+services)
+	swap(s.t, filepath.Join(s.dir, "configs/services.yml"), "services:\n  count:\n    hit: /hit\n    ws: /ws\n    sse: /sse\n    next: /next\n    panic: /panic\n    sip: {path: /sip, maxBody: 64MiB}\n    up: /up\n    down: /down\n    chat: /chat\n"+services)
 }
 
 // swap replaces a file as a careful operator does: whole.

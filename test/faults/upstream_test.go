@@ -169,16 +169,20 @@ func TestF22NodeResets(t *testing.T) {
 }
 
 // TestF24NodeCutsAnswers has one node of four end connections in the middle of its answers, by close and by reset, with and without a
-// length. Nobody may take a part for the whole, nor meet what is left of another's answer.
+// length. Nobody may take a part for the whole, over HTTP/1.1 or HTTP/2, nor meet what is left of another's answer.
 func TestF24NodeCutsAnswers(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{})
+	s := open(r, props{gateway: "  h2c: true\n", services: "  cut:\n    hit: /hit\n"})
 	cut := ids{}
-	cutter := peerOf(t, func(p *peer, conn net.Conn, br *bufio.Reader) {
-		for {
+	var reused atomic.Int64
+	serve := func(p *peer, conn net.Conn, br *bufio.Reader) {
+		for spoilt := false; ; {
 			id, _, err := request(br)
 			if err != nil {
 				return
+			}
+			if spoilt {
+				reused.Add(1)
 			}
 			p.saw(id)
 			switch p.asked.Add(1) % 8 {
@@ -196,13 +200,16 @@ func TestF24NodeCutsAnswers(t *testing.T) {
 				abort(conn)
 				return
 			case 7: // whole, and behind it an answer that nobody asked for
+				spoilt = true
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\np9999999", len(id), id)
 			default:
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(id), id)
 			}
 		}
-	})
+	}
+	cutter, alone := peerOf(t, serve), peerOf(t, serve)
 	s.join("count", cutter.addr)
+	s.join("cut", alone.addr)
 	l := s.load()
 	wait(t, lasting(60*time.Second, 10*time.Second))
 	res := l.Stop()
@@ -222,4 +229,23 @@ func TestF24NodeCutsAnswers(t *testing.T) {
 	r.must(len(cuts) > 20, "only %d answers were cut", len(cuts))
 	r.must(whole == 0, "%d answers that were cut looked complete to their clients", whole)
 	r.must(res.Lost <= len(cuts), "%d requests were lost, more than the %d whose answers were cut", res.Lost, len(cuts))
+	h2, _ := overHTTP2(t, nil)
+	cutOver2, whole := 0, 0
+	for i := range times(800, 160) {
+		id := fmt.Sprintf("h%07d", i)
+		body, err := fetch(h2, "http://"+s.gateways[0].addr()+"/api/cut/hit?id="+id)
+		switch was := cut.all()[id] > 0; {
+		case was && err == nil:
+			whole++
+		case was:
+			cutOver2++
+		default:
+			r.must(err == nil && body == id, "over HTTP/2 %s was answered %q, %v", id, body, err)
+		}
+	}
+	r.set("cut_http2", cutOver2)
+	r.set("cut_http2_taken_for_whole", whole)
+	r.set("reused", reused.Load())
+	r.must(cutOver2 >= 40 && whole == 0, "over HTTP/2 %d cut answers ended in an error, %d looked complete", cutOver2, whole)
+	r.must(reused.Load() == 0, "%d connections were used again though there was more than the answer on them", reused.Load())
 }
