@@ -106,6 +106,9 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 		case x.ansW-x.ansR > c.gw.limits().Head:
 			return nil, &failure{ReasonBadAnswer, http1.ErrHeadLong}
 		}
+		if err := x.res.Begun(x.ans[x.ansR:x.ansW], &x.resScan); err != nil {
+			return nil, &failure{ReasonBadAnswer, err}
+		}
 		if err := x.fillAnswer(up); err != nil {
 			return nil, c.upstreamError(x, err)
 		}

@@ -311,10 +311,10 @@ func (c *conn) skipBody(x *exchange) bool {
 }
 
 // linger closes a connection on which the client may still be sending: the answer must reach it before
-// the reset that unread bytes cause (RFC 9112 section 9.6).
+// the reset that unread bytes cause (RFC 9112 section 9.6). In memory there is none, and the end of a stream must not wait.
 func (c *conn) linger(x *exchange) {
 	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || c.tls || x.up.done && c.r == c.w && x.reason == ReasonNone {
+	if !ok || c.tls || c.stream || x.up.done && c.r == c.w && x.reason == ReasonNone {
 		return
 	}
 	c.deadline.Store(0)

@@ -38,6 +38,23 @@ func (r *Response) Parse(buf []byte, s *Scanner, lim Limits) error {
 	return nil
 }
 
+// Begun judges a head that s has not found complete in buf: the error, an *Error, is nil while it may still become one. Who speaks another
+// protocol is so found out without a wait for an end that does not come.
+func (r *Response) Begun(buf []byte, s *Scanner) error {
+	r.Status, r.Line = 0, nil
+	switch {
+	case s.skip > 0:
+		return ErrStatusLine
+	case s.count > 0:
+		line, _ := s.line(buf, 0)
+		return r.statusLine(line)
+	}
+	if n := min(len(buf), len(version)); string(buf[:n]) != version[:n] {
+		return ErrStatusLine
+	}
+	return nil
+}
+
 // BodyLength says how the body of this answer ends, given the request's method (RFC 9112 section
 // 6.3): 0 for none, the number of its bytes, BodyChunked or BodyUntilClose.
 func (r *Response) BodyLength(head bool) int64 {
@@ -58,9 +75,12 @@ const (
 	BodyUntilClose int64 = -2
 )
 
+// version is how every status line begins.
+const version = "HTTP/1."
+
 // statusLine reads "HTTP/1.x SP 3DIGIT [SP reason]" (RFC 9112 section 4).
 func (r *Response) statusLine(line []byte) error {
-	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' {
+	if len(line) < 12 || string(line[:7]) != version || line[8] != ' ' {
 		return ErrStatusLine
 	}
 	switch line[7] {

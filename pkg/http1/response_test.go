@@ -43,6 +43,32 @@ func TestResponseParts(t *testing.T) {
 	f("HTTP/1.1 100 Continue\r\nA: b\r\n\r\n", 100, " 100 Continue", false, 0)
 }
 
+// TestResponseBegun judges every beginning of a text that is no whole head.
+func TestResponseBegun(t *testing.T) {
+	f := func(text string, from int, want error) {
+		t.Helper()
+		for n := range len(text) + 1 {
+			var s http1.Scanner
+			if end, err := s.Scan([]byte(text[:n])); end != 0 || err != nil {
+				t.Fatalf("Scan(%q) = %d, %v", text[:n], end, err)
+			}
+			wanted := want
+			if n < from {
+				wanted = nil
+			}
+			if err := new(http1.Response).Begun([]byte(text[:n]), &s); err != wanted {
+				t.Errorf("Begun(%q) = %v, want %v", text[:n], err, wanted)
+			}
+		}
+	}
+	f("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", 0, nil)
+	f("SSH-2.0-x\r\n", 1, http1.ErrStatusLine)
+	f("HTTP/2.0 200 OK\r\nA: b\r\n", 6, http1.ErrStatusLine)
+	f("HTTP/1.1 600 OK\r\nA: b\r\n", 17, http1.ErrStatusLine)
+	f("HTTP/1.3 200 OK\r\nA: b\r\n", 17, http1.ErrVersion)
+	f("\r\nHTTP/1.1 200 OK\r\n", 1, http1.ErrStatusLine)
+}
+
 func TestResponseRefused(t *testing.T) {
 	f := func(text string, want error) {
 		t.Helper()
