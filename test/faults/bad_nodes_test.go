@@ -151,8 +151,8 @@ func TestF23Garbage(t *testing.T) {
 	r.set("reused", reused.Load())
 	r.must(reused.Load() == 0, "%d connections were used again after garbage", reused.Load())
 	r.must(slowest <= 3*time.Second, "the slowest refusal took %v", slowest)
-	r.must(peak <= 16<<20, "memory grew by %d KiB", peak>>10)
-	base.settled(r, 10*time.Second, 60)
+	r.must(peak <= 8<<20, "memory grew by %d KiB", peak>>10)
+	base.settled(r, 10*time.Second, 10)
 }
 
 // TestF25StaleConnections has nodes close idle connections after 100 ms, as they say in their entry, which is when requests come.

@@ -164,7 +164,14 @@ func TestF22NodeResets(t *testing.T) {
 	// A reset may meet a POST that the node has begun: it may not be repeated. Of 100 requests a second that take a millisecond each that
 	// is a tenth of a request a reset; a busy machine makes it a few.
 	r.account(l.Stop(), losses{post: resets, twice: 3 * resets}, s.witnesses()...)
+	retries := 0.0
+	for _, g := range s.gateways {
+		n, _ := g.metric("goms_retries_total")
+		retries += n
+	}
 	r.set("resets", resets)
+	r.set("retries", retries)
+	r.must(retries > 0, "nothing was tried again: the resets met nobody")
 	r.must(real.arrived() > 0, "the node behind the resets was never asked")
 }
 
