@@ -22,6 +22,7 @@ import (
 	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
@@ -40,6 +41,7 @@ func serve(ctx context.Context, f *flags, args []string, stdout io.Writer, repla
 	}
 	var u *upgrades
 	if replace != nil {
+		project.OutliveLog()
 		if u, err = replace(); err != nil {
 			return err
 		}

@@ -23,6 +23,10 @@ func UntilSignal(parent context.Context) context.Context {
 	return ctx
 }
 
+// OutliveLog keeps the process alive when nobody reads its output any more: SIGPIPE, which ends a Go program that writes to a closed
+// standard output, is ignored from now on, and writing is an error instead. It is for main functions of processes that serve.
+func OutliveLog() { signal.Ignore(syscall.SIGPIPE) }
+
 // stopOnSignal lives as long as the process.
 func stopOnSignal(signals <-chan os.Signal, stop context.CancelFunc) {
 	<-signals

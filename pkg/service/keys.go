@@ -13,20 +13,26 @@ import (
 // row saw the same, because a file may be seen half written, and one of two before the other.
 const keysInterval = time.Second
 
-// followKeys takes in the call-service keys when their files have changed, until ctx is done. Keys that cannot be read
-// change nothing.
+// followKeys takes in the call-service keys when their files have changed, and when it is asked to, until ctx is done. Keys
+// that cannot be read change nothing.
 func (s *Service) followKeys(ctx context.Context) {
-	if s.config.CallServiceKeyFile == "" && s.config.CallServiceKeyOldFile == "" {
-		return
+	var look <-chan time.Time
+	if s.config.CallServiceKeyFile != "" || s.config.CallServiceKeyOldFile != "" {
+		ticker := time.NewTicker(keysInterval)
+		defer ticker.Stop()
+		look = ticker.C
 	}
-	look := time.NewTicker(keysInterval)
-	defer look.Stop()
 	served, seen := s.keysSum, s.keysSum
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
+		case <-s.asked:
+			served = keysSum(s.config)
+			seen = served
+			s.takeKeys()
+			continue
+		case <-look:
 		}
 		if sum := keysSum(s.config); sum != seen {
 			seen = sum

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,10 +23,14 @@ import (
 // Main is a node's whole main function: it runs the service with the command line,
 // the environment and the configuration found in the directory configs, until
 // SIGTERM or SIGINT, drains, and exits. A second signal, half a second later or more,
-// exits at once with code 1. Main does not return.
+// exits at once with code 1. SIGHUP has the files of the call-service keys read again,
+// and nothing else: all other settings need a restart. Main does not return.
 func Main(name string, setup Setup) {
 	ctx := project.UntilSignal(context.Background())
-	err := Run(ctx, Options{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr}, setup)
+	project.OutliveLog()
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	err := Run(ctx, Options{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, asked: asked}, setup)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

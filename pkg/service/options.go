@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -56,4 +57,6 @@ type Options struct {
 	// Flags adds a program's own flags; nil = none. They are parsed when setup is
 	// called. No name may begin with the letter h alone, nor repeat one of the SDK's.
 	Flags func(*pflag.FlagSet)
+
+	asked <-chan os.Signal // SIGHUP, of Main
 }

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -68,6 +69,7 @@ type Service struct {
 
 	now     atomic.Pointer[auth.CallKeys] // see followKeys
 	keysSum string                        // tells the files that they were read from from changed ones
+	asked   <-chan os.Signal              // to read them now; nil is never
 
 	running   atomic.Bool
 	published atomic.Bool
@@ -104,7 +106,7 @@ func New(o Options) (*Service, error) {
 	}
 	trust := registry.NewTrust(registry.TrustConfig{Networks: c.NodeNetworks, Log: o.Log})
 	s := &Service{
-		name: o.Name, config: c, log: o.Log, keysSum: keysSum, registry: o.Registry,
+		name: o.Name, config: c, log: o.Log, keysSum: keysSum, asked: o.asked, registry: o.Registry,
 		metrics: newMetrics(),
 		ready:   make(chan struct{}), draining: make(chan struct{}),
 	}
