@@ -12,6 +12,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
@@ -31,13 +35,21 @@ const nodeTimeout = 10 * time.Second
 func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer) error {
 	words, rest := splitWords(args)
 	if len(words) == 0 {
+		if errors.Is(config.ParseFlags(f.set, rest), pflag.ErrHelp) {
+			printUsage(stdout, nodeUsage, f)
+			return nil
+		}
 		return nodeMisuse("")
 	}
 	change, err := nodeChange(words)
 	if err != nil {
 		return err
 	}
-	reg, err := openRegistry(f, rest)
+	conf, err := load(f, rest)
+	if err != nil {
+		return err
+	}
+	reg, err := registryOf(conf)
 	if err != nil {
 		return err
 	}
@@ -45,7 +57,7 @@ func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer)
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	if change == nil {
-		return listNodes(ctx, reg, stdout)
+		return whereEtcd(conf, listNodes(ctx, reg, stdout))
 	}
 	service, id := words[1], words[2]
 	o, err := reg.SetOverride(ctx, service, id, func(o *registry.Override) {
@@ -56,7 +68,7 @@ func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer)
 	case errors.Is(err, etcd.ErrNoNode):
 		return fmt.Errorf("%w (gateway node list shows all)", err)
 	case err != nil:
-		return err
+		return whereEtcd(conf, err)
 	}
 	fmt.Fprintf(stdout, "%s %s: %s\n", service, id, o)
 	return nil
@@ -108,21 +120,34 @@ func nodeChange(words []string) (func(*registry.Override), error) {
 	return nil, nodeMisuse("%q cannot be understood", strings.Join(words, " "))
 }
 
-// openRegistry opens the registry that the configuration names, or that of an embedded etcd on this machine.
-func openRegistry(f *flags, args []string) (*etcd.Registry, error) {
-	c, err := load(f, args)
-	if err != nil {
-		return nil, err
-	}
-	return registryOf(c)
+// printUsage prints how a command of several words is used.
+func printUsage(w io.Writer, usage string, f *flags) {
+	fmt.Fprintf(w, "%s\n\nFlags (one dash or two, _ or -):\n%s", strings.Replace(usage, "want one of", "Usage", 1), f.set.FlagUsages())
 }
 
-func registryOf(c *Config) (*etcd.Registry, error) {
-	addrs := c.Project.EtcdAddr
-	if len(addrs) == 0 {
-		addrs = []string{c.Project.Etcd.Embedded.Addr}
+// etcdAddrs are the addresses that the configuration names, or that of an embedded etcd on this machine.
+func (c *Config) etcdAddrs() []string {
+	if addrs := c.Project.EtcdAddr; len(addrs) > 0 {
+		return addrs
 	}
-	rc, err := c.Project.EtcdConfig(addrs, nil)
+	return []string{c.Project.Etcd.Embedded.Addr}
+}
+
+// whereEtcd says of an error that came of nobody's answer whom was asked.
+func whereEtcd(c *Config, err error) error {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Unimplemented:
+	default:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w (is that etcd, at %s? -etcd_addr or etcdAddr names another)", err, strings.Join(c.etcdAddrs(), ", "))
+}
+
+// registryOf opens the registry that the configuration names.
+func registryOf(c *Config) (*etcd.Registry, error) {
+	rc, err := c.Project.EtcdConfig(c.etcdAddrs(), nil)
 	if err != nil {
 		return nil, err
 	}

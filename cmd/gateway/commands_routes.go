@@ -56,12 +56,12 @@ func routesCommands(ctx context.Context, f *flags, args []string, stdout io.Writ
 	f.set.StringVarP(&c.comment, "comment", "m", "", "`text` that goes with a push or rollback")
 	f.set.Int64Var(&c.from, "from", anyVersion, "push: the `version` the file was made from, refused if it is not the newest any more (default: the newest)")
 	f.set.Lookup("from").DefValue = "0" // so that it is not shown
-	f.set.BoolVar(&c.force, "force", false, "push: also a table without any route")
+	f.set.BoolVar(&c.force, "force", false, "push: also a table without any route, or over one that is damaged")
 	words, rest := splitWords(args)
 	conf, err := load(f, rest)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
-		fmt.Fprintf(stdout, "%s\n\nFlags (one dash or two, _ or -):\n%s", strings.Replace(routesUsage, "want one of", "Usage", 1), f.set.FlagUsages())
+		printUsage(stdout, routesUsage, f)
 		return nil
 	case len(words) == 0:
 		return routesMisuse("")
@@ -89,7 +89,7 @@ func routesCommands(ctx context.Context, f *flags, args []string, stdout io.Writ
 	if errors.Is(err, etcd.ErrNoRoutes) {
 		return fmt.Errorf("%w (gateway routes list shows what there is)", err)
 	}
-	return err
+	return whereEtcd(conf, err)
 }
 
 func suggestRoutes(verb string) string {
@@ -148,19 +148,18 @@ func (c *routesCommand) push(ctx context.Context, words []string) error {
 		return err
 	}
 	now, before, err := c.newest(ctx)
-	if unreadable(err) {
-		return fmt.Errorf("%w (gateway routes rollback, to a version that is well, comes first)", err)
-	}
-	if err != nil {
+	switch damaged := unreadable(err); {
+	case damaged && !c.force:
+		return fmt.Errorf("%w (gateway routes rollback, to a version that is well, comes first; or push -force)", err)
+	case err != nil && !damaged:
 		return err
+	case !damaged && c.from == anyVersion:
+		c.from = now.Version
 	}
 	diff := diffRoutes(c.prefix, before, services)
-	if now.Version > 0 && diff.none() {
+	if err == nil && now.Version > 0 && diff.none() {
 		c.unchanged(now, digest)
 		return nil
-	}
-	if c.from == anyVersion {
-		c.from = now.Version
 	}
 	doc, err := c.routes.Push(ctx, text, c.from, c.comment, whoAmI())
 	if errors.Is(err, etcd.ErrRoutesMoved) {

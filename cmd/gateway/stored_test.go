@@ -149,6 +149,46 @@ func TestRoutesCommand(t *testing.T) {
 	}
 }
 
+// TestRoutesMended has somebody spoil what lies in etcd: the commands say where and how it is mended, and mend it.
+func TestRoutesMended(t *testing.T) {
+	h := newRoutesHome(t)
+	startStore(t, h.addr, filepath.Join(h.dir, "etcd"))
+	reg, err := etcd.Open(etcd.Config{Project: "goms", Addrs: []string{h.addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	h.want(`^version 1, `, "push", h.file("login"))
+	h.want(`^version 2, `, "push", h.file("logout"))
+	for _, spoilt := range []struct {
+		key  string
+		mend []string
+	}{{"head", []string{"push", h.file("third"), "-force"}}, {"v/000000000003", []string{"rollback", "1"}}} {
+		if err := reg.KV("routes").Put(t.Context(), spoilt.key, []byte("garbage")); err != nil {
+			t.Fatal(err)
+		}
+		h.refused(project.ExitFailure, "damaged", "pull")
+		h.refused(project.ExitFailure, "(gateway routes rollback, to a version that is well, comes first; or push -force)", "push", h.file("fourth"))
+		h.want(`\n2`, "list")
+		h.want(`^version \d+, `, spoilt.mend...)
+		h.want(`^# Version \d+ `, "pull")
+	}
+}
+
+// TestEtcdIsAway wants commands to say whom they asked.
+func TestEtcdIsAway(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	for _, args := range [][]string{{"node", "list"}, {"node", "drain", "user", "10.0.0.1:1_10.0.0.1:2"}, {"routes", "list"}, {"routes", "rollback", "1"}} {
+		_, err := runFor(t, append(args, "-config", write(t, "c.yml", "etcdAddr: ['127.0.0.1:1']\n"))...)
+		if project.ExitCode(err) != project.ExitFailure || !strings.Contains(err.Error(), "(is that etcd, at 127.0.0.1:1? -etcd_addr or etcdAddr names another)") {
+			t.Errorf("gateway %v = %v, want whom it asked and what to do", args, err)
+		}
+	}
+	if out, err := runFor(t, "node", "-h"); err != nil || !strings.Contains(out, "gateway node drain|undrain|reset") || !strings.Contains(out, "--etcd_addr") {
+		t.Errorf("node -h = %v %q", err, out)
+	}
+}
+
 // TestRoutesPushedAtOnce has several push what they made from one version: one may win, and the others are told.
 func TestRoutesPushedAtOnce(t *testing.T) {
 	h := newRoutesHome(t)

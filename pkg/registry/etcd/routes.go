@@ -21,6 +21,8 @@ const (
 	MaxRoutes = 1 << 20
 	// KeptRoutes is how many versions of the route table are kept, the newest ones.
 	KeptRoutes = 50
+	// maxVersion bounds the number of a version: what somebody has written there by hand may be anything.
+	maxVersion = 999_999_999
 	// maxNote bounds a comment and an author, in bytes.
 	maxNote = 400
 )
@@ -68,7 +70,7 @@ func (t *Routes) head() string { return t.prefix + "head" }
 func (t *Routes) key(version int64) string { return fmt.Sprintf("%sv/%012d", t.prefix, version) }
 
 // Push stores a table as the newest version and returns it. from is the newest version that the pusher knows: when it is not the
-// newest the error wraps ErrRoutesMoved and nothing is stored. A from of -1 pushes whatever is there. Pushing what is the newest
+// newest the error wraps ErrRoutesMoved and nothing is stored. A from of -1 pushes whatever is there, also when that is damaged. Pushing what is the newest
 // table already stores nothing and returns that. Of the versions, [KeptRoutes] are kept.
 func (t *Routes) Push(ctx context.Context, yaml []byte, from int64, comment, author string) (RouteDoc, error) {
 	doc := RouteDoc{YAML: yaml, Comment: comment, Author: author}
@@ -99,12 +101,14 @@ func (t *Routes) Pull(ctx context.Context, version int64) (RouteDoc, error) {
 		return RouteDoc{}, err
 	}
 	if version == 0 {
-		if version, _, err = t.newest(ctx, client); err != nil {
+		doc, _, err := t.newest(ctx, client)
+		switch {
+		case err != nil:
 			return RouteDoc{}, err
-		}
-		if version == 0 {
+		case doc.Version == 0:
 			return RouteDoc{}, fmt.Errorf("pull routes: none was ever pushed: %w", ErrNoRoutes)
 		}
+		return doc, nil
 	}
 	doc, err := t.read(ctx, client, version)
 	if err != nil {
@@ -113,22 +117,19 @@ func (t *Routes) Pull(ctx context.Context, version int64) (RouteDoc, error) {
 	return doc, nil
 }
 
-// List returns the versions that are kept, the newest first. One that is damaged has only its Version.
+// List returns the versions that are kept, the newest first. One that is damaged has only its Version; keys that name none are left
+// out.
 func (t *Routes) List(ctx context.Context) ([]RouteDoc, error) {
 	client, err := t.r.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := t.r.get(ctx, client, t.prefix+"v/", clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
+	versions, err := t.versions(ctx, client)
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+		return nil, err
 	}
-	list := make([]RouteDoc, 0, len(keys.Kvs))
-	for _, kv := range keys.Kvs {
-		version, err := t.versionOf(string(kv.Key))
-		if err != nil {
-			return nil, err
-		}
+	list := make([]RouteDoc, 0, len(versions))
+	for _, version := range versions {
 		doc, err := t.read(ctx, client, version)
 		switch {
 		case errors.Is(err, ErrNoRoutes): // trimmed meanwhile
@@ -181,23 +182,24 @@ func (t *Routes) store(ctx context.Context, from int64, doc RouteDoc) (RouteDoc,
 		return RouteDoc{}, err
 	}
 	for {
-		version, mod, err := t.newest(ctx, client)
+		now, mod, err := t.newest(ctx, client)
+		damaged := errors.Is(err, ErrRoutesDamaged)
+		switch {
+		case err != nil && !damaged, damaged && from >= 0 && now.Version == 0:
+			return RouteDoc{}, err
+		case from >= 0 && from != now.Version:
+			return RouteDoc{}, fmt.Errorf("push routes from version %d, the newest is %d: %w", from, now.Version, ErrRoutesMoved)
+		case !damaged && now.Version > 0 && now.Digest == digest(doc.YAML):
+			return now, nil
+		}
+		kept, err := t.versions(ctx, client)
 		if err != nil {
 			return RouteDoc{}, err
 		}
-		if from >= 0 && from != version {
-			return RouteDoc{}, fmt.Errorf("push routes from version %d, the newest is %d: %w", from, version, ErrRoutesMoved)
+		if len(kept) > 0 { // the head may be lost, or name what never was
+			now.Version = kept[0]
 		}
-		if version > 0 {
-			now, err := t.read(ctx, client, version)
-			if err == nil && now.Digest == digest(doc.YAML) {
-				return now, nil
-			}
-			if err != nil && !errors.Is(err, ErrNoRoutes) && !errors.Is(err, ErrRoutesDamaged) {
-				return RouteDoc{}, err
-			}
-		}
-		doc.Version, doc.Size, doc.Digest, doc.At = version+1, len(doc.YAML), digest(doc.YAML), time.Now().UTC().Truncate(time.Second)
+		doc.Version, doc.Size, doc.Digest, doc.At = now.Version+1, len(doc.YAML), digest(doc.YAML), time.Now().UTC().Truncate(time.Second)
 		done, err := t.commit(ctx, client, doc, mod)
 		if err != nil || done {
 			return doc, err
@@ -226,20 +228,49 @@ func (t *Routes) commit(ctx context.Context, client *clientv3.Client, doc RouteD
 	return resp.Succeeded, nil
 }
 
-// newest returns the number of the newest version, 0 when there is none, and when the head was last changed.
-func (t *Routes) newest(ctx context.Context, client *clientv3.Client) (version, mod int64, err error) {
+// versions returns the numbers of the versions that are kept, the newest first.
+func (t *Routes) versions(ctx context.Context, client *clientv3.Client) ([]int64, error) {
+	keys, err := t.r.get(ctx, client, t.prefix+"v/", clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	list := make([]int64, 0, len(keys.Kvs))
+	for _, kv := range keys.Kvs {
+		key := string(kv.Key)
+		version, err := parseVersion(strings.TrimLeft(strings.TrimPrefix(key, t.prefix+"v/"), "0"))
+		if err == nil && t.key(version) == key {
+			list = append(list, version)
+		}
+	}
+	return list, nil
+}
+
+// newest returns the newest version, the zero RouteDoc when there is none, and when the head was last changed. When the error wraps
+// ErrRoutesDamaged that is there too, and of the version its number, unless even that cannot be known.
+func (t *Routes) newest(ctx context.Context, client *clientv3.Client) (doc RouteDoc, mod int64, err error) {
 	resp, err := t.r.get(ctx, client, t.head())
 	if err != nil {
-		return 0, 0, fmt.Errorf("read routes: %w", err)
+		return RouteDoc{}, 0, fmt.Errorf("read routes: %w", err)
 	}
 	if len(resp.Kvs) == 0 {
-		return 0, 0, nil
+		return RouteDoc{}, 0, nil
 	}
-	version, err = parseVersion(string(resp.Kvs[0].Value))
+	mod = resp.Kvs[0].ModRevision
+	version, err := parseVersion(string(resp.Kvs[0].Value))
 	if err != nil {
-		return 0, 0, fmt.Errorf("read routes: key %q: %w", t.head(), err)
+		return RouteDoc{}, mod, fmt.Errorf("read routes: key %q: %w: %w", t.head(), err, ErrRoutesDamaged)
 	}
-	return version, resp.Kvs[0].ModRevision, nil
+	doc, err = t.read(ctx, client, version)
+	switch {
+	case errors.Is(err, ErrNoRoutes):
+		return RouteDoc{}, mod, fmt.Errorf("read routes: key %q names version %d, which is not there: %w", t.head(), version, ErrRoutesDamaged)
+	case errors.Is(err, ErrRoutesDamaged):
+		doc.Version = version
+	}
+	if err != nil {
+		return doc, mod, fmt.Errorf("read routes: %w", err)
+	}
+	return doc, mod, nil
 }
 
 // ErrRoutesDamaged is returned for a version that somebody has spoilt.
@@ -283,17 +314,9 @@ func (doc *RouteDoc) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (t *Routes) versionOf(key string) (int64, error) {
-	version, err := parseVersion(strings.TrimLeft(strings.TrimPrefix(key, t.prefix+"v/"), "0"))
-	if err != nil {
-		return 0, fmt.Errorf("read routes: key %.100q: %w", key, err)
-	}
-	return version, nil
-}
-
 func parseVersion(s string) (int64, error) {
 	v, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || v < 1 {
+	if err != nil || v < 1 || v > maxVersion {
 		return 0, fmt.Errorf("%.40q is no version", s)
 	}
 	return v, nil
