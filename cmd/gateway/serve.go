@@ -171,8 +171,9 @@ func (p *process) assemble(addrs []string) error {
 	if err != nil {
 		return err
 	}
-	var trust *registry.Trust // set before the registry is watched
+	var trust *registry.Trust // set, as p.members, before the registry is watched
 	rc.Dead = func(n registry.Node) bool { return p.gateway.Ejected(n.Service, n.ID()) || trust.Dead(n) }
+	rc.Takes = func(n registry.Node) bool { return p.members.Takes(n) }
 	if p.registry, err = etcd.Open(rc); err != nil {
 		return err
 	}

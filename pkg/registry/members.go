@@ -41,7 +41,8 @@ type Members struct {
 	nodes     Snapshot   // as the store says
 	known     bool       // nodes were told
 	overrides []Override
-	ruled     bool // overrides were told
+	ruled     bool                   // overrides were told
+	rules     map[[2]string]Override // the same by service and ID
 }
 
 // MembersConfig is what [Members] are made of. Source is required.
@@ -99,7 +100,8 @@ func (m *Members) load() Snapshot {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.saved, m.overrides = s.At, s.Overrides
+	m.saved = s.At
+	m.setOverrides(s.Overrides)
 	return s.Snapshot
 }
 
@@ -133,7 +135,8 @@ func (m *Members) rule(list []Override) {
 	m.mu.Lock()
 	old := m.overrides
 	same := m.ruled && slices.EqualFunc(old, list, sameOverride)
-	m.overrides, m.ruled = list, true
+	m.ruled = true
+	m.setOverrides(list)
 	known := m.known
 	m.mu.Unlock()
 	if same {
@@ -143,6 +146,27 @@ func (m *Members) rule(list []Override) {
 	if known {
 		m.tell()
 	}
+}
+
+// setOverrides notes what operators have set. mu is held.
+func (m *Members) setOverrides(list []Override) {
+	m.overrides, m.rules = list, make(map[[2]string]Override, len(list))
+	for _, o := range list {
+		m.rules[[2]string{o.Service, o.ID}] = o
+	}
+}
+
+// Takes reports whether requests are sent to n, a node as the store has it: whether it takes any after what operators have set, and is
+// believed. It is safe for concurrent use, also while Watch runs.
+func (m *Members) Takes(n Node) bool {
+	m.mu.Lock()
+	if len(m.rules) > 0 {
+		if o, ok := m.rules[[2]string{n.Service, n.ID()}]; ok {
+			n = o.over(n)
+		}
+	}
+	m.mu.Unlock()
+	return n.Takes() && (m.c.Trust == nil || m.c.Trust.Check(n) == nil)
 }
 
 // tell calls fn with what is known now, and has the file kept.

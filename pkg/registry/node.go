@@ -80,6 +80,9 @@ func (n Node) Reusable() time.Duration {
 	return idle - min(max(idle/10, time.Second), idle/2)
 }
 
+// Takes reports whether n wants requests: it does not drain, and its weight is not 0.
+func (n Node) Takes() bool { return n.State != Draining && n.Weight > 0 }
+
 // Validate reports why n cannot be registered, nil when it can.
 func (n Node) Validate() error {
 	return errors.Join(

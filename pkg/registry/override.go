@@ -132,13 +132,7 @@ func (s Snapshot) Override(list []Override) Snapshot {
 		if !ok {
 			continue
 		}
-		n := of[i]
-		if o.Weight != AsPublished {
-			n.Weight = o.Weight
-		}
-		if o.State != "" {
-			n.State = o.State
-		}
+		n := o.over(of[i])
 		if n == of[i] {
 			continue
 		}
@@ -149,6 +143,17 @@ func (s Snapshot) Override(list []Override) Snapshot {
 		of[i] = n
 	}
 	return s
+}
+
+// over returns n with o laid over it.
+func (o Override) over(n Node) Node {
+	if o.Weight != AsPublished {
+		n.Weight = o.Weight
+	}
+	if o.State != "" {
+		n.State = o.State
+	}
+	return n
 }
 
 // compareID orders a node's ID against id without building it.

@@ -92,6 +92,7 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 		return nil, nil, err
 	}
 	c.Dead = s.nodes.dead
+	c.Takes = func(n registry.Node) bool { return n.Takes() && s.nodes.trust.Check(n) == nil }
 	reg, err := etcd.Open(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open registry: %w", err)

@@ -13,9 +13,9 @@
 // partial set because the store is away: the last good set stands. Deletes within two TTLs after the watch was interrupted are
 // held that long, because they may be lost leases of nodes that live; a node that had said it was draining leaves at once.
 // So are deletes while etcd refuses or fails this process's own registration, as it may those of the others.
-// A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead). The end
-// of a lease, without a goodbye, never empties a service whose last node lives: that one stays until it is dead too, or until
-// another is there and two TTLs are over.
+// A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead). A lease that
+// ends without a goodbye is no proof of death either: where somebody can say whether the node is dead it stays for two TTLs if it
+// lives, and longer while most nodes of its service are in the same case, because then it is not they who failed.
 //
 // The package refuses to know what nodes are for, and whether they answer.
 package etcd
@@ -69,6 +69,10 @@ type Config struct {
 	// goroutines at once, without locks, and may take some time, as in half a second for trying a port. Nil knows of none, and
 	// then every lease that ends over a healthy watch is believed.
 	Dead func(registry.Node) bool
+	// Takes says whether requests are sent to a node: not when somebody has set that none are, or it is not believed. Nodes that take
+	// none do not count where it is asked whether enough are registered. It is called from the goroutine of Watch, without locks, and
+	// does not block. Nil is [registry.Node.Takes].
+	Takes func(registry.Node) bool
 	// Log gets the beginning and the end of outages, and what was ignored. Nil discards.
 	Log *slog.Logger
 }

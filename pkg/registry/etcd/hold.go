@@ -16,11 +16,11 @@ const lookAgain = 500 * time.Millisecond
 // Bounds of one round of questions. After an outage thousands may be held, and each may have its port tried by every process.
 const (
 	maxAsked = 256
-	askers   = 32
+	askers   = 64
 )
 
 // drop takes a delete: the node leaves now or, during a hold, later. One that said it was draining has said goodbye. A lease that
-// ended says only that nobody could renew it: that is not enough for the last node of a service to leave.
+// ended says only that nobody could renew it: then the node is held too, if somebody can say whether it is dead.
 func (v *view) drop(key string) {
 	e, known := v.entries[key]
 	switch {
@@ -30,32 +30,60 @@ func (v *view) drop(key string) {
 		v.remove(key, e)
 		return
 	case v.now().Before(v.holdUntil):
-		e.held = true
-		v.keep(key, e)
+	case v.doubted(e):
+		e.until = v.now().Add(v.grace)
+		v.asking = append(v.asking, key)
+	default:
+		v.remove(key, e)
 		return
 	}
-	gone := e
-	gone.held = true
-	v.keep(key, gone)
-	if !v.lone(gone) {
-		v.remove(key, gone)
-		return
-	}
-	gone.until = v.now().Add(v.grace)
-	v.keep(key, gone)
-	v.asking = append(v.asking, key)
+	e.held, e.lost = true, v.now()
+	v.keep(key, e)
 }
 
-// lone returns whether a held node is all that its service has, and may have lost its key without its doing. Where nobody can say
-// whether it is dead the store is believed.
-func (v *view) lone(e entry) bool {
-	return v.probed && e.leased && e.takes() && v.usable[e.node.Service] == 0
+// doubted returns whether a node may have lost its key without its doing, and would be missed. Where nobody can say whether it is
+// dead the store is believed.
+func (v *view) doubted(e entry) bool { return v.probed && e.leased && !e.dark && v.takes(e.node) }
+
+// strength is what a service has of nodes that requests are sent to.
+type strength struct {
+	registered int
+	held       int // doubted
+	alive      int // of those that are held: they were asked about, and are not dead
+}
+
+// short returns whether n nodes that are held are more than those that are registered: then they stay. What took the keys of so many
+// may be no death at all.
+func (s strength) short(n int) bool { return s.registered < n }
+
+// strengths counts the nodes of the services that hold any.
+func (v *view) strengths() map[string]strength {
+	all := map[string]strength{}
+	for key := range v.held {
+		e := v.entries[key]
+		s := all[e.node.Service]
+		if v.doubted(e) {
+			s.held++
+			if e.alive {
+				s.alive++
+			}
+		}
+		all[e.node.Service] = s
+	}
+	for _, e := range v.entries {
+		if s, some := all[e.node.Service]; some && !e.held && !e.dark && v.takes(e.node) {
+			s.registered++
+			all[e.node.Service] = s
+		}
+	}
+	return all
 }
 
 // release lets the held nodes leave whose hold is over, and says at times in v.asking which of the others are to be asked about.
 // It returns how long to wait before the next call; 0 when nothing is held.
 func (v *view) release() time.Duration {
 	if len(v.held) == 0 {
+		v.notice(nil)
 		return 0
 	}
 	now := v.now()
@@ -67,18 +95,18 @@ func (v *view) release() time.Duration {
 		return rest
 	}
 	v.looked = now
+	v.supersede()
+	all := v.strengths()
+	if d <= 0 {
+		v.notice(all)
+	}
 	v.asking = v.asking[:0]
 	var others []string
-	var lone map[string]string // keys by their HTTP addresses
 	for key := range v.held {
 		e := v.entries[key]
-		switch {
-		case v.lone(e):
+		switch s := all[e.node.Service]; {
+		case v.doubted(e) && s.short(s.held):
 			v.asking = append(v.asking, key)
-			if lone == nil {
-				lone = map[string]string{}
-			}
-			lone[e.node.HTTPAddr] = key
 		case d <= 0 && !now.Before(e.until):
 			v.remove(key, e)
 		default:
@@ -86,9 +114,9 @@ func (v *view) release() time.Duration {
 		}
 	}
 	v.asking = append(v.asking, others...)
-	v.supersede(lone)
 	switch {
 	case len(v.held) == 0:
+		v.notice(nil)
 		return 0
 	case d > 0:
 		return min(d, lookAgain)
@@ -96,15 +124,37 @@ func (v *view) release() time.Duration {
 	return lookAgain
 }
 
-// supersede lets the lone nodes leave at whose addresses there are nodes of other services now: what answers there is not them.
-func (v *view) supersede(lone map[string]string) {
-	if len(lone) == 0 {
-		return
+// supersede lets the held nodes leave at whose addresses there are nodes of other services that came when those had gone, as the key of
+// a dead one may last a while: what answers there is not them. Services that were at one address together before may share it.
+func (v *view) supersede() {
+	held := make(map[string]string, len(v.held)) // keys by their HTTP addresses
+	for key := range v.held {
+		held[v.entries[key].node.HTTPAddr] = key
 	}
 	for _, e := range v.entries {
-		if key, taken := lone[e.node.HTTPAddr]; taken && !e.held && e.node.Service != v.entries[key].node.Service {
-			v.remove(key, v.entries[key])
-			delete(lone, e.node.HTTPAddr)
+		key, taken := held[e.node.HTTPAddr]
+		if !taken || e.held || e.node.Service == v.entries[key].node.Service {
+			continue
+		}
+		if gone := v.entries[key]; e.born.After(gone.born) && gone.lost.Sub(e.born) < v.grace {
+			v.remove(key, gone)
+			delete(held, e.node.HTTPAddr)
+		}
+	}
+}
+
+// notice says of which services most nodes have lost their keys and stay because they live, when that begins, and when it ends.
+func (v *view) notice(all map[string]strength) {
+	for service := range v.bereft {
+		if s := all[service]; !s.short(s.alive) {
+			delete(v.bereft, service)
+			v.tell(service, strength{})
+		}
+	}
+	for service, s := range all {
+		if !v.bereft[service] && s.short(s.alive) {
+			v.bereft[service] = true
+			v.tell(service, s)
 		}
 	}
 }
@@ -117,34 +167,30 @@ type verdict struct {
 	dead bool
 }
 
-// questions takes what is to be asked about, no more than one round can do.
+// questions takes what is to be asked about, no more than one round can do. The rest is for the next.
 func (v *view) questions() []verdict {
 	var list []verdict
-	for _, key := range v.asking {
-		if e := v.entries[key]; e.held && len(list) < maxAsked {
+	for len(v.asking) > 0 && len(list) < maxAsked {
+		key := v.asking[0]
+		v.asking = v.asking[1:]
+		if e := v.entries[key]; e.held {
 			list = append(list, verdict{key: key, mod: e.mod, node: e.node})
 		}
 	}
-	v.asking = v.asking[:0]
 	return list
 }
 
-// believe lets a node leave that is dead, unless it has come back since it was asked about. It returns whether the node stays, for
-// the lack of others and for no other reason, and that is news.
-func (v *view) believe(d verdict) (kept bool) {
+// believe lets a node leave that is dead, unless it has come back since it was asked about.
+func (v *view) believe(d verdict) {
 	e := v.entries[d.key]
 	switch {
 	case !e.held || e.mod != d.mod:
-		return false
 	case d.dead:
 		v.remove(d.key, e)
-		return false
-	case e.kept || v.now().Before(v.holdUntil) || !v.lone(e):
-		return false
+	default:
+		e.alive = true
+		v.keep(d.key, e)
 	}
-	e.kept = true
-	v.keep(d.key, e)
-	return true
 }
 
 // inquire has helpers ask about the held nodes, one round at a time: it may take long to find that a node is dead.
@@ -176,8 +222,15 @@ func (f *follower) inquire(ctx context.Context) {
 func (f *follower) hear(list []verdict) {
 	f.inquiring = false
 	for _, d := range list {
-		if f.w.view.believe(d) {
-			f.w.r.log.Warn("last node of a service lost its registration, kept while it lives", "service", d.node.Service, "node", d.node.ID())
-		}
+		f.w.view.believe(d)
 	}
+}
+
+// bereaved logs that most nodes of a service have lost their registrations; none are kept any more when s is zero.
+func (r *Registry) bereaved(service string, s strength) {
+	if s == (strength{}) {
+		r.log.Info("nodes of a service are registered again, or gone", "service", service)
+		return
+	}
+	r.log.Warn("most nodes of a service lost their registration, kept while they live", "service", service, "nodes", s.alive, "registered", s.registered)
 }

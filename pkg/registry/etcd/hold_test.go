@@ -63,46 +63,120 @@ func tried(t *testing.T, addr string, c etcd.Config) *watcher {
 	return watch(t, addr, c)
 }
 
-// TestLeaseEndsNeverEmptyAService ends the leases of all nodes of a service, which live: the last stays until it is gone too.
+const (
+	bereft  = "most nodes of a service lost their registration, kept while they live"
+	restful = "nodes of a service are registered again, or gone"
+)
+
+// TestLeaseEndsNeverEmptyAService ends the leases of all nodes of a service, which live, one after the other or all at once: all stay,
+// each until it is gone too. Where the right to renew was taken from all, one could not carry the load of all.
 func TestLeaseEndsNeverEmptyAService(t *testing.T) {
+	t.Parallel()
+	f := func(name string, lend func(s *store, nodes ...registry.Node) []clientv3.LeaseID) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			a, closingA := listening(t)
+			b, _ := listening(t)
+			c, closingC := listening(t)
+			w := tried(t, s.addr, etcd.Config{})
+			leases := lend(s, a, b, c)
+			w.await(patience, a, b, c)
+			s.end(leases...)
+			eventually(t, "word of the nodes that are kept", patience, func() bool { return w.log.count(bereft) == 1 })
+			pause(3 * ttl) // longer than any hold
+			w.await(0, a, b, c)
+			if w.leaves() != 0 || !w.Status().Connected || len(w.Status().Resyncs) != 0 {
+				t.Errorf("%d leaves, Status() = %+v, want none and a watch that never was interrupted", w.leaves(), w.Status())
+			}
+			closingA()
+			w.await(2*time.Second, b, c)
+			closingC()
+			w.await(2*time.Second, b)
+			s.lend(b)
+			eventually(t, "word of the end", patience, func() bool { return w.log.count(restful) == 1 })
+			if n := w.log.count(bereft); n != 1 || w.leavesOf(b) != 0 {
+				t.Errorf("it was said %d times that nodes are kept, want once, and %d leaves of the one that came back:\n%s", n, w.leavesOf(b), w.log)
+			}
+		})
+	}
+	f("one lease each", func(s *store, nodes ...registry.Node) (ids []clientv3.LeaseID) {
+		for _, n := range nodes {
+			ids = append(ids, s.lend(n))
+		}
+		return ids
+	})
+	f("one lease", func(s *store, nodes ...registry.Node) []clientv3.LeaseID { return []clientv3.LeaseID{s.lend(nodes...)} })
+}
+
+// TestFewLeasesEnd ends one lease of three: that node lost only its own way to the store. It stays two TTLs, in which the others would
+// lose theirs if they were in the same case, and leaves. When two of three are gone they are the most.
+func TestFewLeasesEnd(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	a, _ := listening(t)
 	b, _ := listening(t)
-	c, closing := listening(t)
+	c, _ := listening(t)
 	w := tried(t, s.addr, etcd.Config{})
-	leases := []clientv3.LeaseID{s.lend(a), s.lend(b), s.lend(c)}
+	lost := s.lend(a)
+	second := s.lend(b)
+	s.lend(c)
 	w.await(patience, a, b, c)
-	s.end(leases...)
-	w.await(patience, c)
-	eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count("kept while it lives") == 1 })
-	pause(3 * ttl) // longer than any hold
-	w.await(0, c)
-	if !w.Status().Connected || len(w.Status().Resyncs) != 0 {
-		t.Errorf("Status() = %+v, want a watch that never was interrupted", w.Status())
+	began := time.Now()
+	s.end(lost)
+	eventually(t, "the node leaves", patience, func() bool { return w.leavesOf(a) == 1 })
+	if held := time.Since(began); held < 2*ttl {
+		t.Errorf("left after %v, want it held for %v", held, 2*ttl)
 	}
-	closing()
-	w.await(2 * time.Second)
-	if n := w.log.count("kept while it lives"); n != 1 {
-		t.Errorf("it was said %d times that the node is kept, want once:\n%s", n, w.log)
+	lost = s.lend(a)
+	w.await(patience, a, b, c)
+	s.end(lost, second)
+	eventually(t, "word of the nodes that are kept", patience, func() bool { return w.log.count(bereft) == 1 })
+	pause(3 * ttl)
+	w.await(0, a, b, c)
+	if n := w.leavesOf(b); n != 0 {
+		t.Errorf("the second node left %d times, want never", n)
 	}
 }
 
-// TestOneLeaseOfAllEnds is the same with one lease, so that all deletes come at once.
-func TestOneLeaseOfAllEnds(t *testing.T) {
+// TestNodesThatTakeNothingDoNotCount has an operator drain all other nodes of a service: the one that is left stays when its lease ends.
+func TestNodesThatTakeNothingDoNotCount(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	a, closing := listening(t)
+	b, _ := listening(t)
+	c, _ := listening(t)
+	w := tried(t, s.addr, etcd.Config{Takes: func(n registry.Node) bool { return n.Takes() && n != b && n != c }})
+	lease, idle := s.lend(a), s.lend(b)
+	s.lend(c)
+	w.await(patience, a, b, c)
+	s.end(lease)
+	eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count(bereft) == 1 })
+	s.end(idle) // whom nobody sends anything is not missed
+	w.await(patience, a, c)
+	pause(3 * ttl)
+	w.await(0, a, c)
+	closing()
+	w.await(2*time.Second, c)
+}
+
+// TestServicesAtOneAddress ends the lease of one of two services that have shared an address for long: nobody has taken its place.
+func TestServicesAtOneAddress(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	a, _ := listening(t)
-	b, _ := listening(t)
+	b := a
+	b.Service = "other"
 	w := tried(t, s.addr, etcd.Config{})
-	lease := s.lend(a, b)
+	lease := s.lend(a)
+	w.await(patience, a)
+	s.lend(b)
 	w.await(patience, a, b)
+	pause(2*ttl + time.Second/2)
 	s.end(lease)
-	eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count("kept while it lives") == 1 })
-	eventually(t, "the other leaves", patience, func() bool { return w.leaves() == 1 })
-	if told, _ := w.told(); len(told.Nodes) != 1 {
-		t.Errorf("nodes = %v, want one node kept", told.Nodes)
-	}
+	eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count(bereft) == 1 })
+	pause(ttl)
+	w.await(0, a, b)
 }
 
 // TestKeptNodeRegistersAgain has the kept node come back: nobody was told that it left or joined.
@@ -114,9 +188,9 @@ func TestKeptNodeRegistersAgain(t *testing.T) {
 	lease := s.lend(a)
 	w.await(patience, a)
 	for range 2 { // and each time anew
-		was := w.log.count("kept while it lives")
+		was := w.log.count(bereft)
 		s.end(lease)
-		eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count("kept while it lives") > was })
+		eventually(t, "word of the node that is kept", patience, func() bool { return w.log.count(bereft) > was })
 		lease = s.lend(a)
 		other := registry.NewNode("other", "10.0.0.1:1", "10.0.0.1:2") // told after the registration
 		s.put(other.Key(project), other.Value())

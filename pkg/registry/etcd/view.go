@@ -17,9 +17,11 @@ type entry struct {
 	node   registry.Node
 	mod    int64     // revision of its last put
 	leased bool      // it was put under a lease, which may end without the node's doing
+	born   time.Time // when the node was first heard of
 	held   bool      // the key is gone, and the node stays until the hold ends
-	until  time.Time // when held for the lack of others: not before this time does one of them do
-	kept   bool      // it was logged that the node stays without a key
+	lost   time.Time // since when it is held
+	until  time.Time // when held because its lease ended: it does not leave before, if it lives
+	alive  bool      // when held: it was asked about, and is not dead
 	dark   bool      // a newer key of the service has the same HTTP address: the node is not told
 }
 
@@ -27,9 +29,6 @@ type entry struct {
 type place struct{ service, addr string }
 
 func (e entry) place() place { return place{e.node.Service, e.node.HTTPAddr} }
-
-// takes returns whether requests are sent to the node.
-func (e entry) takes() bool { return !e.dark && e.node.State != registry.Draining && e.node.Weight > 0 }
 
 // duplicate is the cause for which a node is not told.
 const duplicate = "duplicate"
@@ -40,14 +39,16 @@ type view struct {
 	ignore    func(key string, err error)        // told each entry that cannot be read
 	refuse    func(key, cause string, err error) // told each node that can be read and is not told
 	probed    bool                               // somebody can say whether a node that is held is dead
-	grace     time.Duration                      // how long a lone node stays though another has come
+	takes     func(registry.Node) bool           // whether requests are sent to a node
+	tell      func(service string, s strength)   // told when most nodes of a service are held, and zero when that is over
+	grace     time.Duration                      // how long a node whose lease ended stays, if it lives
 	now       func() time.Time
 	entries   map[string]entry    // changed by keep and forget alone
 	owners    map[place]string    // the key that is told of each place
-	usable    map[string]int      // by service, how many entries are usable
 	dark      int                 // how many entries are dark
 	held      map[string]struct{} // the keys of the entries that are held
 	asking    []string            // those of them that are to be asked about now, the urgent first
+	bereft    map[string]bool     // the services that tell was called with last
 	holdUntil time.Time           // deletes before this time are held
 	looked    time.Time           // when all that are held were looked at last
 	newest    int64               // the newest revision that a listing or an event brought
@@ -60,14 +61,13 @@ type view struct {
 func newView(project string, ignore func(string, error), refuse func(string, string, error)) *view {
 	return &view{
 		project: project, ignore: ignore, refuse: refuse, now: time.Now,
-		entries: map[string]entry{}, owners: map[place]string{}, usable: map[string]int{}, held: map[string]struct{}{},
+		takes: registry.Node.Takes, tell: func(string, strength) {},
+		entries: map[string]entry{}, owners: map[place]string{}, held: map[string]struct{}{}, bereft: map[string]bool{},
 	}
 }
 
 // keep sets what is known of a key.
 func (v *view) keep(key string, e entry) {
-	v.count(v.entries[key], -1)
-	v.count(e, 1)
 	v.entries[key] = e
 	if e.held {
 		v.held[key] = struct{}{}
@@ -78,25 +78,15 @@ func (v *view) keep(key string, e entry) {
 
 // forget removes a key.
 func (v *view) forget(key string) {
-	v.count(v.entries[key], -1)
 	delete(v.entries, key)
 	delete(v.held, key)
-}
-
-func (v *view) count(e entry, by int) {
-	if e.held || !e.takes() {
-		return
-	}
-	if v.usable[e.node.Service] += by; v.usable[e.node.Service] == 0 {
-		delete(v.usable, e.node.Service)
-	}
 }
 
 // seed takes in nodes that were known before the store was read.
 func (v *view) seed(s registry.Snapshot) {
 	for _, n := range s.Nodes {
 		key := n.Key(v.project)
-		v.keep(key, entry{node: n})
+		v.keep(key, entry{node: n, leased: true, born: v.now()}) // as nodes are that put themselves there
 		v.put = append(v.put, n)
 		v.claim(key)
 	}
@@ -150,7 +140,10 @@ func (v *view) set(kv *mvccpb.KeyValue) {
 		}
 		n = old.node // somebody spoilt the value: the last good one stands
 	}
-	v.keep(key, entry{node: n, mod: kv.ModRevision, leased: kv.Lease != 0, dark: old.dark})
+	if !known {
+		old.born = v.now()
+	}
+	v.keep(key, entry{node: n, mod: kv.ModRevision, leased: kv.Lease != 0, dark: old.dark, born: old.born})
 	if !known || n != old.node {
 		v.put = append(v.put, n)
 	}

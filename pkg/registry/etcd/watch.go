@@ -61,7 +61,10 @@ func (r *Registry) WatchFrom(ctx context.Context, seed registry.Snapshot, fn fun
 		view: newView(r.cfg.Project, r.ignore, r.refuse),
 		seed: seed,
 	}
-	w.view.probed, w.view.grace = r.cfg.Dead != nil, 2*r.ttl
+	w.view.probed, w.view.grace, w.view.tell = r.cfg.Dead != nil, 2*r.ttl, r.bereaved
+	if r.cfg.Takes != nil {
+		w.view.takes = r.cfg.Takes
+	}
 	defer r.health.forget(w.name)
 	var again retry
 	for bound.Err() == nil {
