@@ -50,6 +50,7 @@ type reloader struct {
 	asked  chan os.Signal
 
 	served, seen string // digests: of what is in use or was refused, and of what the last look saw
+	fixed        *fixed // files that are not read again
 	refused      error  // why the files that were read last are not in use; nil when they are
 }
 
@@ -63,7 +64,7 @@ func (r *reloader) listen() {
 // changed after that.
 func (r *reloader) run(ctx context.Context, published <-chan struct{}) {
 	r.served = r.digest()
-	r.seen = r.served
+	r.seen, r.fixed = r.served, newFixed(r.config)
 	r.p.await(ctx, published)
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
@@ -74,10 +75,12 @@ func (r *reloader) run(ctx context.Context, published <-chan struct{}) {
 		case <-r.asked:
 			r.served = r.digest()
 			r.reload(ctx)
+			r.tellFixed(true)
 		case news := <-r.p.stored.changed():
 			r.takeStored(ctx, news)
 		case <-look.C:
 			r.p.stored.save()
+			r.tellFixed(false)
 			if now := r.digest(); now != r.seen {
 				r.seen = now
 			} else if now != r.served {
@@ -141,6 +144,7 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 	r.config = &now
 	r.p.keys.Store(l.Keys)
 	r.publish(ctx, l)
+	r.tellHTTP2(changed)
 	r.p.log.Info("configuration reloaded", "changed", summary(changed), "routes", l.Routes.Digest())
 	return nil
 }

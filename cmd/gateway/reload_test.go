@@ -93,3 +93,69 @@ func TestReload(t *testing.T) {
 		t.Fatal("the gateway does not stop")
 	}
 }
+
+// TestReloadNamesWhatNeedsARestart changes each key of the configuration, and files that are read once: each is taken, or named.
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	password := put("password", "one")
+	base := "callServiceKey: '" + key + "'\netcd: {embedded: {addr: '127.0.0.1:0', dir: '" + filepath.Join(dir, "etcd") + "'}, passwordFile: '" + password + "', username: u}\n"
+	conf := put("a.yml", base+"gateway: {drainDelay: 0s, h2c: true}\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	var out output
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-config", conf, "-http_port=0", "-rpc_port=0", "-admin_port=0"}, &out, &out)
+	}()
+	awaitLine(t, &out, done, `(Admin Listen)`)
+	awaitLine(t, &out, done, `(registry read|registry unavailable|refused)`)
+
+	put("a.yml", base+`gateway: {drainDelay: 0s, h2c: true, headTimeout: 3s, idleTimeout: 9s, retries: 1, listeners: [{addr: '127.0.0.1:0'}], proxyProtocol: [10.0.0.0/8]}
+nodeTLS: {serverName: nodes}
+nodeNetworks: [10.0.0.0/8]
+advertiseHost: 10.0.0.1
+`)
+	awaitLine(t, &out, done, `(need a restart keys="?advertiseHost gateway\.listeners gateway\.proxyProtocol nodeNetworks nodeTLS\.serverName"?\n)`)
+	awaitLine(t, &out, done, `(hold for HTTP/1\.1, and need a restart for HTTP/2 keys="?gateway\.headTimeout gateway\.idleTimeout"?\n)`)
+	awaitLine(t, &out, done, `(configuration reloaded changed="?gateway\.headTimeout gateway\.idleTimeout gateway\.retries)`)
+
+	put("password", "two")
+	awaitLine(t, &out, done, `(these files have changed, which needs a restart keys=etcd\.passwordFile\n)`)
+	put("password", "one") // what is in use is no news
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine(t, &out, done, `(nothing in it has changed)`)
+	put("password", "three")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	awaitLines(t, &out, done, `these files have changed`, 2)
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run() = %v", err)
+	}
+}
+
+// awaitLines waits until text stands n times in the output.
+func awaitLines(t *testing.T, out *output, done <-chan error, text string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); strings.Count(out.String(), text) < n; time.Sleep(10 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) || len(done) > 0 {
+			t.Fatalf("%q stands less than %d times in:\n%s", text, n, out.String())
+		}
+	}
+	if got := strings.Count(out.String(), text); got != n {
+		t.Errorf("%q stands %d times, want %d, in:\n%s", text, got, n, out.String())
+	}
+}
