@@ -12,7 +12,6 @@
 // under the same name, so that a store which comes back sees no delete of a node that lives. A watch never tells an empty or a
 // partial set because the store is away: the last good set stands. Deletes within two TTLs after the watch was interrupted are
 // held that long, because they may be lost leases of nodes that live; a node that had said it was draining leaves at once.
-// So are deletes while etcd refuses or fails this process's own registration, as it may those of the others.
 // A delete over a healthy watch is told at once, and so is a held one when the node fails its callers too (Config.Dead). A lease that
 // ends without a goodbye is no proof of death either: where somebody can say whether the node is dead it stays for two TTLs if it
 // lives, and longer while most nodes of its service are in the same case, because then it is not they who failed.

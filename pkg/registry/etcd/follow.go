@@ -114,8 +114,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.distrust()
-		if wait := f.w.view.release(); wait > 0 {
+			if wait := f.w.view.release(); wait > 0 {
 			f.release.Reset(wait)
 		}
 		f.inquire(ctx)
@@ -161,7 +160,6 @@ func (f *follower) take(resp clientv3.WatchResponse, ok bool) error {
 	case resp.Err() != nil:
 		return fmt.Errorf("watch nodes: %w", resp.Err())
 	}
-	f.distrust()
 	for _, e := range resp.Events {
 		f.w.view.apply(e.Type == clientv3.EventTypeDelete, e.Kv)
 	}
@@ -182,14 +180,6 @@ func (f *follower) interrupted() {
 		f.w.view.hold(2 * f.w.r.ttl)
 	}
 	f.check.Reset(0)
-}
-
-// distrust holds deletes, and those that are held, while this process may not keep its own registration: a store that refuses all
-// who would renew theirs loses them all, and none has died for that.
-func (f *follower) distrust() {
-	if !f.lost && f.w.r.health.trouble(runLoop) != nil {
-		f.w.view.hold(2 * f.w.r.ttl)
-	}
 }
 
 // link takes a change of the connection. While it is broken all deletes are held.
