@@ -114,7 +114,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-			if wait := f.w.view.release(); wait > 0 {
+		if wait := f.w.view.release(); wait > 0 {
 			f.release.Reset(wait)
 		}
 		f.inquire(ctx)
