@@ -27,7 +27,7 @@ const acmeHost = "shop.goms.test"
 
 // acmeConfig is the gateway's section for an authority's certificates.
 func acmeConfig(ca *pebble.Server, tlsPort, redirectPort int, more string) string {
-	return fmt.Sprintf("gateway:\n  drainDelay: 0s\n  snapshotFile: ''\n  tls:\n    port: %d\n    redirectPort: %d\n    acme: {hosts: [%s], email: a@goms.test, directory: '%s', caFile: %s%s}\n",
+	return fmt.Sprintf("gateway:\n  drainDelay: 0s\n  snapshotFile: ''\n  tls:\n    port: %d\n    redirectPort: %d\n    acme: {hosts: [%s], email: a@goms.test, directory: '%s', caFile: '%s'%s}\n",
 		tlsPort, redirectPort, acmeHost, ca.Directory, ca.CAFile, more)
 }
 
@@ -121,7 +121,7 @@ func TestACMEInADirectory(t *testing.T) {
 	tlsPort, plainPort := pebble.FreePort(t), pebble.FreePort(t)
 	ca := pebble.Start(t, pebble.FreePort(t), plainPort, time.Hour) // does not reach the port of TLS
 	dir := filepath.Join(t.TempDir(), "certificates")
-	config := acmeConfig(ca, tlsPort, plainPort, ", cacheDir: "+dir)
+	config := acmeConfig(ca, tlsPort, plainPort, ", cacheDir: '"+dir+"'")
 	if out, err := runFor(t, "check", "-config", write(t, "c.yml", "callServiceKey: "+key+"\n"+config)); err != nil || out != "OK\n" {
 		t.Errorf("check = %q %v", out, err)
 	}
@@ -154,7 +154,7 @@ func TestACMEAway(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, pool := writeCertificate(t)
 	away := &pebble.Server{Directory: fmt.Sprintf("https://127.0.0.1:%d/dir", pebble.FreePort(t)), CAFile: certFile}
-	config := acmeConfig(away, 0, -1, "") + "    certificates: [{certFile: " + certFile + ", keyFile: " + keyFile + "}]\n"
+	config := acmeConfig(away, 0, -1, "") + "    certificates: [{certFile: '" + certFile + "', keyFile: '" + keyFile + "'}]\n"
 	p := startGateway(t, embeddedEtcd(t)+config)
 	addr := "127.0.0.1:" + p.await(`Https Listen on port: (\d+)`)
 	p.await(`(?i)error.*certificate cannot be obtained, will try again host=` + acmeHost)

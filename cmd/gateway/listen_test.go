@@ -31,9 +31,11 @@ func startGateway(t *testing.T, config string) *gatewayProcess {
 	ctx, cancel := context.WithCancel(context.Background())
 	file := write(t, "c.yml", "callServiceKey: "+key+"\n"+config)
 	ended := make(chan struct{})
+	var result error // once ended is closed; who awaits a line may have taken it from done
 	go func() {
 		defer close(ended)
-		p.done <- run(ctx, []string{"-config", file, "-http_port=0", "-rpc_port=0", "-admin_port=0"}, &p.out, &p.out)
+		result = run(ctx, []string{"-config", file, "-http_port=0", "-rpc_port=0", "-admin_port=0"}, &p.out, &p.out)
+		p.done <- result
 	}()
 	stopped := false
 	p.stop = func() {
@@ -44,8 +46,8 @@ func startGateway(t *testing.T, config string) *gatewayProcess {
 		cancel()
 		select {
 		case <-ended:
-			if err := <-p.done; err != nil {
-				t.Errorf("run() = %v", err)
+			if result != nil {
+				t.Errorf("run() = %v", result)
 			}
 		case <-time.After(20 * time.Second):
 			t.Error("the gateway does not stop")
