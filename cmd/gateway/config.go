@@ -145,7 +145,7 @@ func newFlags() *flags {
 	f.set.IntVar(&f.httpPort, "http_port", 8080, "HTTP `port`; 0 = any free one")
 	f.set.IntVar(&f.rpcPort, "rpc_port", 8180, "RPC `port`; 0 = any free one")
 	f.set.IntVar(&f.adminPort, "admin_port", 8280, "`port` for operators, on loopback (default: the HTTP port + 200); 0 = any free one")
-	f.set.Lookup("admin_port").DefValue = ""
+	f.set.Lookup("admin_port").DefValue = "0" // so that it is not shown
 	f.set.StringVar(&f.etcdAddr, "etcd_addr", "", "`addresses` of etcd, as in 10.0.0.1:2379|10.0.0.2:2379 (default: one inside this process)")
 	f.set.StringVar(&f.advertiseHost, "advertise_host", "", "`host` under which others reach this gateway (default: the one that routes to etcd)")
 	f.set.StringVar(&f.logFormat, "log_format", "text", "text or json")
