@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 )
@@ -132,11 +131,7 @@ func TestNodeThatTimesOutIsLeftOut(t *testing.T) {
 // TestSilentNodeIsLeftOutBeforeItsTime: requests to it still wait when the others show that it is not
 // the service that is slow.
 func TestSilentNodeIsLeftOutBeforeItsTime(t *testing.T) {
-	var out lockedBuffer
-	log, err := console.New(&out, "text", "gateway", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, out := written(t, "text", nil)
 	silent := rawNode(t, func(_ net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) })
 	b := startWith(t, log, nil, silent, named(t, 1)[0])
 	ctx, cancel := context.WithCancel(context.Background())

@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 )
 
@@ -301,13 +300,9 @@ func TestRefusedExpectationPoisonsNobody(t *testing.T) {
 
 // TestKeyIsNowhere looks for the key wherever the gateway says something.
 func TestKeyIsNowhere(t *testing.T) {
-	var out lockedBuffer
 	level := new(slog.LevelVar)
 	level.Set(slog.LevelDebug)
-	log, err := console.New(&out, "json", "gateway", level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, out := written(t, "json", level)
 	addr := rawNode(t, func(c net.Conn, br *bufio.Reader) { // it sends back what it got, in every place there is
 		var text bytes.Buffer
 		if _, err := http.ReadRequest(bufio.NewReader(io.TeeReader(br, &text))); err != nil {
@@ -487,11 +482,7 @@ func TestUpgradeMeetsEveryRule(t *testing.T) {
 // TestAccessRecordIsOneLine: nothing that a client sends makes a second line of its record, or a field of it.
 func TestAccessRecordIsOneLine(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
-		var out lockedBuffer
-		log, err := console.New(&out, format, "gateway", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		log, out := written(t, format, nil)
 		b := startWith(t, log, func(s *gateway.Settings) { s.AccessLog = true }, node(t, func(http.ResponseWriter, *http.Request) {}))
 		before := strings.Count(out.String(), "\n")
 		const evil = "x%0d%0a2026/11/21 [user] node [evil] join"

@@ -19,25 +19,6 @@ import (
 	"github.com/goms-io/goms/pkg/gateway"
 )
 
-// serve serves b on one more listener and returns its address.
-func (b *bench) serve(l gateway.Listener) string {
-	b.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	l.Listener = ln
-	served := make(chan error, 1)
-	go func() { served <- b.g.Serve(l) }()
-	b.t.Cleanup(func() {
-		b.g.Shutdown(context.Background())
-		if err := <-served; err != nil {
-			b.t.Errorf("Serve() = %v", err)
-		}
-	})
-	return ln.Addr().String()
-}
-
 // priorKnowledge is a client that speaks HTTP/2 without TLS.
 func priorKnowledge(t testing.TB) *http.Client {
 	p := new(http.Protocols)
@@ -53,7 +34,7 @@ func TestH2C(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %d", r.Method, r.Header.Get("X-Forwarded-Proto"), len(body))
 	})
 	b := start(t, nil, addr)
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	c := priorKnowledge(t)
 	for i := range 3 {
 		res, err := c.Post("http://"+h2c+"/api/user/login", "text/plain", bytes.NewReader(make([]byte, i<<16)))
@@ -80,7 +61,7 @@ func TestH2CPrefaceInPieces(t *testing.T) {
 	b := start(t, nil, node(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.Header.Get("X-Forwarded-Proto"))
 	}))
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	pieces := func(text string) net.Conn {
 		c, err := net.Dial("tcp", h2c)
 		if err != nil {
@@ -136,7 +117,7 @@ func TestH2CPrefaceInPieces(t *testing.T) {
 // the preface and nothing else.
 func TestH2CHeadTimeout(t *testing.T) {
 	b := start(t, func(s *gateway.Settings) { s.HeadTimeout, s.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond })
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	for i := range len(http2.ClientPreface) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +161,7 @@ func TestH2CHeadTimeout(t *testing.T) {
 // request is the one that the header names.
 func TestH2CBehindAProxyHeader(t *testing.T) {
 	b := start(t, nil, seen(t))
-	addr := b.serve(gateway.Listener{H2C: true, ProxyProtocol: loopback})
+	addr := b.also(gateway.Listener{H2C: true, ProxyProtocol: loopback})
 	for _, h := range proxyHeaders {
 		for _, apart := range []bool{false, true} {
 			c := priorKnowledge(t)
@@ -253,7 +234,7 @@ func TestUpgradeToH2CIsNeverHonoured(t *testing.T) {
 			upgrades.Add(1)
 		}
 	}))
-	for _, addr := range []string{b.addr, b.serve(gateway.Listener{H2C: true})} {
+	for _, addr := range []string{b.addr, b.also(gateway.Listener{H2C: true})} {
 		got := talk(t, addr, "GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"+
 			"GET /api/user/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 		if strings.Count(got, "HTTP/1.1 200 ") != 2 || strings.Contains(got, " 101 ") || strings.Contains(strings.ToLower(got), "upgrade") {
@@ -277,7 +258,7 @@ func TestHTTP2StreamThatIsNotRead(t *testing.T) {
 		w.Write(make([]byte, map[string]int{"small": 1000, "large": 1 << 20}[r.URL.RawQuery]))
 	})
 	b := start(t, func(s *gateway.Settings) { s.BodyTimeout = 300 * time.Millisecond }, addr)
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	for _, size := range []string{"small", "large"} {
 		c, err := net.Dial("tcp", h2c)
 		if err != nil {

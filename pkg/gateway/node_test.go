@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -223,13 +224,18 @@ func TestNodeTimeout(t *testing.T) {
 	waitFor(t, "the node to see the attempt end", gone)
 }
 
-func TestClientGoneCancelsTheAttempt(t *testing.T) {
-	arrived, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-	addr := node(t, func(_ http.ResponseWriter, r *http.Request) {
+// patient is a node that answers nothing. It says when a request has arrived, and when that was given up.
+func patient(t testing.TB) (addr string, arrived, gone chan struct{}) {
+	arrived, gone = make(chan struct{}, 1), make(chan struct{}, 1)
+	return node(t, func(_ http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		<-r.Context().Done()
 		gone <- struct{}{}
-	})
+	}), arrived, gone
+}
+
+func TestClientGoneCancelsTheAttempt(t *testing.T) {
+	addr, arrived, gone := patient(t)
 	b := start(t, nil, addr)
 	c := b.dial()
 	io.WriteString(c, "POST /api/user/login HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -330,11 +336,7 @@ func TestPanicIsOneRequest(t *testing.T) {
 
 // TestEjectionIsToldOnce has a node refuse connections for long, and come back.
 func TestEjectionIsToldOnce(t *testing.T) {
-	var out lockedBuffer
-	log, err := console.New(&out, "text", "gateway", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, out := written(t, "text", nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -370,6 +372,17 @@ func TestEjectionIsToldOnce(t *testing.T) {
 }
 
 // lockedBuffer is a log that may be read while it is written.
+// written is a log of the console, and what was written to it. A nil level is that of the console.
+func written(t testing.TB, format string, level slog.Leveler) (*slog.Logger, *lockedBuffer) {
+	t.Helper()
+	out := new(lockedBuffer)
+	log, err := console.New(out, format, "gateway", level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log, out
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder

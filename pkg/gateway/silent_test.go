@@ -65,7 +65,7 @@ func TestRequestsLeaveASilentNode(t *testing.T) {
 			b := startRoutes(t, one(route.Route{}), nil, settings(func(s *gateway.Settings) {
 				s.AnswerTimeout, s.RetryBudget = 6*time.Second, gateway.RetryBudget{}
 			}), silent.addr, first.addr, second.addr)
-			outcomes := storm(c, b.serve(gateway.Listener{H2C: true}), 300)
+			outcomes := storm(c, b.also(gateway.Listener{H2C: true}), 300)
 
 			seen, at, waiting := map[string]int{}, map[string]int{}, map[string]bool{}
 			for _, s := range []*script{silent, first, second} {

@@ -50,21 +50,7 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 func (b *bench) secure() (string, *x509.CertPool) {
 	b.t.Helper()
 	cert, pool := certificate(b.t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() {
-		served <- b.g.Serve(gateway.Listener{Listener: ln, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}})
-	}()
-	b.t.Cleanup(func() {
-		b.g.Shutdown(context.Background())
-		if err := <-served; err != nil {
-			b.t.Errorf("Serve() = %v", err)
-		}
-	})
-	return ln.Addr().String(), pool
+	return b.also(gateway.Listener{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}}), pool
 }
 
 // protocol returns a client that speaks one protocol.
@@ -139,12 +125,7 @@ func TestBothProtocolsOverTLS(t *testing.T) {
 }
 
 func TestHTTP2ClientGoneCancelsTheAttempt(t *testing.T) {
-	arrived, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-	addr := node(t, func(_ http.ResponseWriter, r *http.Request) {
-		arrived <- struct{}{}
-		<-r.Context().Done()
-		gone <- struct{}{}
-	})
+	addr, arrived, gone := patient(t)
 	b := start(t, nil, addr)
 	secure, pool := b.secure()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -104,12 +104,7 @@ func TestUnixLargeBodies(t *testing.T) {
 }
 
 func TestUnixClientGone(t *testing.T) {
-	arrived, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-	addr := node(t, func(_ http.ResponseWriter, r *http.Request) {
-		arrived <- struct{}{}
-		<-r.Context().Done()
-		gone <- struct{}{}
-	})
+	addr, arrived, gone := patient(t)
 	b := start(t, nil, addr)
 	c, err := net.Dial("unix", b.also(gateway.Listener{Listener: unixListener(t)}))
 	if err != nil {

@@ -138,7 +138,7 @@ func dialHTTP1(t testing.TB, c net.Conn) *wire {
 
 // ways returns the ways to open a WebSocket at b.
 func (b *bench) ways() map[string]func(t testing.TB) *wire {
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	secure, pool := b.secure()
 	config := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	return map[string]func(t testing.TB) *wire{
@@ -661,7 +661,7 @@ func TestExtendedConnectRefused(t *testing.T) {
 	var reached atomic.Int64
 	b := start(t, nil, node(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	secure, pool := b.secure()
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	f := func(protocol, path string, want int, reason string) {
 		t.Helper()
 		for url, tr := range map[string]extendedClient{"https://" + secure: overTLS(t, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), "http://" + h2c: overH2C(t)} {

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 )
@@ -216,11 +215,7 @@ func TestNodesThatCannotProveThemselves(t *testing.T) {
 			if c.client != nil {
 				c.client(ours)
 			}
-			var out lockedBuffer
-			lines, err := console.New(&out, "text", "gateway", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			lines, out := written(t, "text", nil)
 			b := startConfig(t, func(g *gateway.Config) { g.NodeTLS, g.Log = ours, lines }, nil)
 			good := node(t, func(http.ResponseWriter, *http.Request) {})
 			b.apply(n, registry.NewNode("user", good, good))

@@ -33,6 +33,16 @@ type fake struct {
 func newFake(t *testing.T, nodes ...registry.Node) (f *fake, addr string) {
 	t.Helper()
 	f = &fake{revision: 10, nodes: nodes}
+	return f, serveFake(t, f)
+}
+
+// serveFake serves what plays etcd until the test ends, and returns its address.
+func serveFake(t *testing.T, f interface {
+	pb.KVServer
+	pb.WatchServer
+},
+) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +59,7 @@ func newFake(t *testing.T, nodes ...registry.Node) (f *fake, addr string) {
 		srv.Stop()
 		<-done
 	})
-	return f, l.Addr().String()
+	return l.Addr().String()
 }
 
 func (f *fake) set(revision int64, err error, nodes ...registry.Node) {

@@ -2,7 +2,6 @@ package etcd_test
 
 import (
 	"context"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,7 +9,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -45,21 +43,7 @@ func TestRoutesAreReadAgain(t *testing.T) {
 	}
 	f := &flaky{value: text}
 	f.failures.Store(2)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := grpc.NewServer()
-	pb.RegisterKVServer(srv, f)
-	pb.RegisterWatchServer(srv, f)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		srv.Serve(l)
-	}()
-	defer func() { srv.Stop(); <-served }()
-
-	r := open(t, l.Addr().String(), etcd.Config{CheckInterval: 50 * time.Millisecond})
+	r := open(t, serveFake(t, f), etcd.Config{CheckInterval: 50 * time.Millisecond})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var got etcd.RouteDoc
