@@ -11,6 +11,7 @@ func TestChanged(t *testing.T) {
 	type inner struct {
 		Port int
 		On   bool
+		Set  *int
 	}
 	type tree struct {
 		Name   string
@@ -36,6 +37,7 @@ func TestChanged(t *testing.T) {
 	f(nil)
 	f(func(v *tree) { v.Name = "b"; v.In.On = true }, "in.on", "name")
 	f(func(v *tree) { v.Secret = "t" }, "secret")
+	f(func(v *tree) { v.In.Set = new(int) }, "in.set")
 	f(func(v *tree) { v.List = []string{"y"} }, "list")
 	f(func(v *tree) { v.Map["u"]["v"] = inner{Port: 3} }, "map.u.v.port")
 	f(func(v *tree) { delete(v.Map, "u") }, "map.u.v.on", "map.u.v.port")
