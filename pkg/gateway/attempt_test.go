@@ -16,6 +16,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/auth"
 	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/route"
 )
 
@@ -577,4 +578,32 @@ func TestGomsFieldsStayInsideHTTP2(t *testing.T) {
 	if got := n.requests()[0].Header.Get("X-Request-Timeout-Ms"); got == "" || len(got) > 4 {
 		t.Errorf("the node has %q ms, want at most 1234", got)
 	}
+}
+
+// TestAttemptTimeoutNeedsAnother: an attempt after which there is nobody to ask has all the time of the request. Neither a
+// node that is drained by its weight is somebody, nor one that is left out because it cannot be reached.
+func TestAttemptTimeoutNeedsAnother(t *testing.T) {
+	slow := scripted(t, func(a *answerer, r *http.Request) {
+		if r.URL.RawQuery == "slow" {
+			time.Sleep(600 * time.Millisecond)
+		}
+		a.say(200)
+	})
+	b := startRoutes(t, one(route.Route{Timeout: 10 * time.Second, AttemptTimeout: 100 * time.Millisecond}), nil, settings(nil))
+	f := func(what string, other func(*registry.Node)) {
+		t.Helper()
+		alone, second := registry.NewNode("user", slow.addr, slow.addr), registry.NewNode("user", deadAddr(t), deadAddr(t))
+		other(&second)
+		b.apply(alone, second)
+		for range 8 { // which has one that cannot be reached left out
+			if status, _ := b.get("/api/user/do"); status != 200 {
+				t.Fatalf("%s: GET = %d, want 200", what, status)
+			}
+		}
+		if status, body := b.get("/api/user/do?slow"); status != 200 {
+			t.Errorf("%s: a slow GET = %d %s, want 200", what, status, body)
+		}
+	}
+	f("weight 0", func(n *registry.Node) { n.Weight = 0 })
+	f("dead", func(*registry.Node) {})
 }

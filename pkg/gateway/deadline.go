@@ -112,8 +112,10 @@ func (x *exchange) timeAttempt(now time.Time) {
 	}
 }
 
-// othersLeft reports whether the pool may have a node that was not tried.
-func (x *exchange) othersLeft() bool { return x.attempts < maxAttempts && x.pool.Len() > x.attempts }
+// othersLeft reports whether another node could well take the request after this attempt.
+func (x *exchange) othersLeft() bool {
+	return x.attempts < maxAttempts && x.pool.Others(x.tried[:x.attempts])
+}
 
 // connectTimeout is how long the attempt may take to connect, and whether that is less than a node is given: by
 // the setting, or by the route for one attempt.

@@ -12,19 +12,27 @@ type state struct {
 	nodes   []*Node   // all of them, sorted by ID
 	choice  choice    // among the nodes in best standing
 	active  []*Node   // those nodes, and the ones that would be but for their zone
-	spare   [][]*Node // first the active nodes beyond the choice, then the rest of positive weight, the better ones first
+	spare   [][]*Node // the rest of the nodes of positive weight, the better ones first; see farTier
 	ejected []*Node   // nodes that would be active but for their failures
 
 	// wake is never later than the earliest return of an ejected node.
 	wake atomic.Int64
 }
 
+// Who stands where in state.spare; the ill follow.
+const (
+	farTier = iota // active, and of other zones than the choice
+	mainTier
+	backupTier
+	drainingTier
+)
+
 // pick returns a node that is neither in tried nor unfit, or nil.
 func (st *state) pick(tried []*Node, key uint64, fit fitness) *Node {
 	if n := st.well(tried, key, fit); n != nil {
 		return n
 	}
-	for _, tier := range st.spare[1:] {
+	for _, tier := range st.spare[mainTier:] {
 		if n := idlest(tier, tried, fit); n != nil {
 			return n
 		}
@@ -42,7 +50,7 @@ func (st *state) well(tried []*Node, key uint64, fit fitness) *Node {
 	if n := st.choice.except(key, x); n != nil {
 		return n
 	}
-	return idlest(st.spare[0], tried, fit)
+	return idlest(st.spare[farTier], tried, fit)
 }
 
 // idlest returns the node among nodes that has the fewest attempts in flight of those

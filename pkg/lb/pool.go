@@ -189,6 +189,21 @@ func (p *Pool) pick(st *state, tried []*Node, key uint64, once bool) *Node {
 	return p.roomy(st, tried, key, fitness{})
 }
 
+// Others reports whether a node that is not in tried could be picked and is well: neither
+// ejected nor unhealthy (but see Options.PanicThreshold). It is the question whether one
+// had better wait for the node that one has.
+func (p *Pool) Others(tried []*Node) bool {
+	st := p.state.Load()
+	for _, list := range [...][]*Node{st.active, st.spare[mainTier], st.spare[backupTier], st.spare[drainingTier]} {
+		for _, n := range list {
+			if !n.Ejected() && !slices.Contains(tried, n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // now returns the time since the pool was born: a system clock that is set does not move
 // it.
 func (p *Pool) now() int64 {

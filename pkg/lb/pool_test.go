@@ -313,3 +313,37 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		p.Failed(n)
 	})
 }
+
+func TestOthers(t *testing.T) {
+	f := func(text, tried string, want bool, change ...func(*lb.Pool)) {
+		t.Helper()
+		p := pool(t, text)
+		for _, c := range change {
+			c(p)
+		}
+		var nodes []*lb.Node
+		for _, id := range strings.Fields(tried) {
+			nodes = append(nodes, node(t, p, id))
+		}
+		if got := p.Others(nodes); got != want {
+			t.Errorf("Others(%q) of %q = %v, want %v", tried, text, got, want)
+		}
+	}
+	ill := func(p *lb.Pool) { p.SetHealth(node(t, p, "b"), false) }
+	out := func(p *lb.Pool) { fail(t, p, 3, "b") }
+	f("", "", false)
+	f("a", "", true)
+	f("a", "a", false)
+	f("a b", "a", true)
+	f("a b", "a b", false)
+	f("a b*0", "a", false)
+	f("a b!", "a", true)
+	f("a b?", "a", true)
+	f("a b", "a", false, out)
+	f("a b c", "a", true, out)
+	f("a b c", "a", true, ill)
+	f("a b c", "a c", false, ill)
+	f("a b c d?", "a c", true, ill)
+	f("a b c", "a c", false, out)
+	f("a@x b@y", "a", true, func(p *lb.Pool) { p.Configure(lb.Options{Zone: "x"}) })
+}

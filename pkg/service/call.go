@@ -278,7 +278,7 @@ func (c *call) run(ctx context.Context) (*Response, error) {
 		}
 		tried = append(tried, node)
 		var resp *Response
-		resp, how, last = c.try(ctx, node, len(tried))
+		resp, how, last = c.try(ctx, node, len(tried), len(tried) < maxAttempts && c.pool.Others(tried))
 		if last == nil || how == againNever || len(tried) == maxAttempts || ctx.Err() != nil {
 			return resp, last
 		}
@@ -290,8 +290,9 @@ var clockStart = time.Now()
 // now is the time for budgets, on a clock that does not go back.
 func now() int64 { return int64(time.Since(clockStart)) }
 
-// try is one attempt, and its span. It says whether another node may be tried.
-func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Response, how again, err error) {
+// try is one attempt, and its span. others says that another could follow; it says whether
+// that may be.
+func (c *call) try(ctx context.Context, node *lb.Node, attempt int, others bool) (resp *Response, how again, err error) {
 	span, ctx := c.s.tracer.StartSpanFromContext(ctx, methodName(c.method)+" "+c.url.Path, zipkin.Kind(model.Client),
 		zipkin.RemoteEndpoint(&model.Endpoint{ServiceName: c.service}))
 	defer span.Finish()
@@ -306,7 +307,7 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int) (resp *Respo
 	var w wire
 	link := node.Data.(*upstream).link.Load() //nolint:forcetypeassert // see newUpstream
 	name := ""
-	if c.body.inMem && attempt < maxAttempts && attempt < c.pool.Len() {
+	if c.body.inMem && others {
 		name = attemptName()
 	}
 	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, link.scheme, span, name))
