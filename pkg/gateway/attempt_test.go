@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/route"
@@ -606,4 +607,24 @@ func TestAttemptTimeoutNeedsAnother(t *testing.T) {
 	}
 	f("weight 0", func(n *registry.Node) { n.Weight = 0 })
 	f("dead", func(*registry.Node) {})
+}
+
+// TestRefusingNodeIsBack: a node that was left out and then refuses is there, which is told as its leaving was.
+func TestRefusingNodeIsBack(t *testing.T) {
+	var out lockedBuffer
+	log, err := console.New(&out, "text", "gateway", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken, serving := scripted(t, func(a *answerer, _ *http.Request) { a.Close() }), scripted(t, ok)
+	b := startRoutes(t, one(route.Route{}), log, gateway.DefaultSettings(), broken.addr, serving.addr)
+	told := func(what string) func() bool {
+		return func() bool {
+			b.get("/api/user/do")
+			return strings.Contains(out.String(), "node ["+broken.addr+"_"+broken.addr+"] "+what)
+		}
+	}
+	until(t, "it is left out", told("is left out"))
+	broken.then(refuseWith(t, testKey))
+	until(t, "it is taken back", told("is back"))
 }

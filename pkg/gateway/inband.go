@@ -85,9 +85,12 @@ func (c *conn) settle(x *exchange) (again, error) {
 		return againNever, nil
 	}
 	c.gw.metrics.refusals.Add(1)
-	x.pool.Succeeded(x.tried[x.attempts-1]) // it is there, and says so
+	node := x.tried[x.attempts-1]
+	if x.pool.Succeeded(node) { // it is there, and says so
+		c.gw.takenBack(x.pool, node)
+	}
 	if !x.leaves {
-		x.pool.Full(x.tried[x.attempts-1])
+		x.pool.Full(node)
 	}
 	// What there is of its body is passed over, so that the connection may be used again if that was all.
 	_, n, err := x.down.feed(x.out[:0], x.ans[x.ansR:x.ansW])
