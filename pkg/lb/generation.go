@@ -108,8 +108,10 @@ func arrange(nodes []*Node, panicThreshold int) (best []*Node, spare [][]*Node) 
 		// Nobody is healthy: whoever says so may be wrong.
 		mains, sickMains = sickMains, nil
 		backups, sickBackups = sickBackups, nil
-	} else if len(mains) > 0 && len(mains)*100 < panicThreshold*(len(mains)+len(sickMains)) {
+	} else if len(mains) > 0 && doubtful(mains, sickMains, panicThreshold) {
 		mains, sickMains = join(mains, sickMains), nil
+	} else if len(mains) == 0 && doubtful(backups, sickBackups, panicThreshold) {
+		backups, sickBackups = join(backups, sickBackups), nil
 	}
 	for _, list := range []*[]*Node{&mains, &backups, &draining} {
 		if best = *list; len(best) > 0 {
@@ -118,6 +120,11 @@ func arrange(nodes []*Node, panicThreshold int) (best []*Node, spare [][]*Node) 
 		}
 	}
 	return best, [][]*Node{mains, backups, draining, sickMains, sickBackups}
+}
+
+// doubtful reports whether too few are healthy for that to be believed.
+func doubtful(healthy, sick []*Node, threshold int) bool {
+	return len(healthy)*100 < threshold*(len(healthy)+len(sick))
 }
 
 // join returns both lists as one, sorted by ID.

@@ -87,6 +87,15 @@ func TestBackups(t *testing.T) {
 	wantShares(t, p, "c*100")
 	p.Update(specs(t, "c! d?!"))
 	wantShares(t, p, "c*50 d*50") // all drain
+
+	// Backups in use are believed to be ill no sooner than others.
+	p = pool(t, "a b? c? d? e?")
+	for _, id := range strings.Fields("a b c") {
+		p.SetHealth(node(t, p, id), false)
+	}
+	wantShares(t, p, "d*50 e*50")
+	p.SetHealth(node(t, p, "d"), false)
+	wantShares(t, p, "b*25 c*25 d*25 e*25")
 }
 
 func TestHealthAndPanic(t *testing.T) {
