@@ -90,8 +90,8 @@ type Eject struct {
 	// means that none is.
 	Slow int
 	// Silence is how long a node may answer nothing at all, while it is sent requests
-	// and the others answer theirs; 0 means DefaultEjectSilence, less than 0 means for
-	// ever. It needs Tick.
+	// and the others answer theirs; one that is alone in the caller's zone may for twice
+	// that. 0 means DefaultEjectSilence, less than 0 means for ever. It needs Tick.
 	Silence time.Duration
 	// Pause is how long a node is left alone after its first ejection; 0 means
 	// DefaultEjectPause. It doubles with each failed return, up to PauseMax.

@@ -303,3 +303,36 @@ func TestSilentNodeIsTriedByWhatMayMoveOn(t *testing.T) {
 		t.Errorf("AcquireOnce() = %s, %v, want b, which could not be reached a while ago", name(n), err)
 	}
 }
+
+// TestSilenceInAZone: nodes of other zones, which are sent nothing, are no reason to wait for a silent one.
+func TestSilenceInAZone(t *testing.T) {
+	f := func(what, nodes string, perTick, talks, want int) {
+		t.Helper()
+		c := newClock()
+		p := lb.NewPool("user", lb.Options{Zone: "x", Now: c.Now})
+		p.Update(specs(t, nodes))
+		out := 0
+		for tick := 1; tick <= talks+60 && out == 0; tick++ {
+			silent := ""
+			if tick > talks {
+				silent = "a"
+			}
+			c.Advance(100 * time.Millisecond)
+			serve(p, perTick, silent)
+			p.Tick(func(n *lb.Node) {
+				if n.ID() != "a" {
+					t.Errorf("%s: %s is ejected", what, n.ID())
+				}
+				out = tick - talks
+			})
+		}
+		if out < want-1 || out > want+1 {
+			t.Errorf("%s: a is ejected %d ticks after it fell silent, want about %d", what, out, want)
+		}
+	}
+	f("two in the zone, of many", "a@x b@x c@y d@y e@y f@y g@y h@y", 2, 10, 11)
+	f("alone in the zone", "a@x b@y c@y", 2, 10, 21)
+	f("alone, with few requests", "a@x b@y c@y", 1, 10, 21)
+	f("alone, and never heard of", "a@x b@y c@y", 2, 0, 0)
+	f("alone", "a@x", 2, 10, 0)
+}

@@ -1,6 +1,9 @@
 package lb
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // slowSteps is in how many steps the share of a new node grows.
 const slowSteps = 10
@@ -121,8 +124,7 @@ func (p *Pool) silent(st *state, now int64, paused bool) (found []*Node) {
 			*s = silence{since: now, heard: heard, begun: n.begun.Load(), other: other}
 			continue
 		}
-		if now-s.since < patience || n.begun.Load()-s.begun < enough ||
-			other-s.other < enough*int64(len(st.active)-1) || !p.mayEject(n) {
+		if !st.outdone(n, now, patience, other) || !p.mayEject(n) {
 			continue
 		}
 		p.lengthen(n, Silence)
@@ -132,6 +134,27 @@ func (p *Pool) silent(st *state, now int64, paused bool) (found []*Node) {
 		}
 	}
 	return found
+}
+
+// outdone reports whether the silence of n says that it will not answer: enough others have
+// meanwhile, of those that are asked. Where it is the only one that is asked, since all others
+// are in other zones, it is held against what it used to do, for twice the time. all is what all
+// active nodes have answered. Pool.mu is held.
+func (st *state) outdone(n *Node, now, patience, all int64) bool {
+	s := &n.silence
+	waited, sent, others := now-s.since, n.begun.Load()-s.begun, all-s.other
+	if waited < patience || sent < enough {
+		return false
+	}
+	far := st.spare[farTier]
+	asked := int64(len(st.active) - len(far))
+	if !slices.Contains(far, n) {
+		asked--
+	}
+	if asked == 0 && others < enough {
+		return s.heard > 0 && waited >= 2*patience && sent >= 2*enough
+	}
+	return others >= enough*max(asked, 1)
 }
 
 // patience is how long a node may be silent.
