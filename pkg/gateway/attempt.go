@@ -189,15 +189,15 @@ func (x *exchange) movable() bool { return x.whole && x.repeats < x.retries() &&
 // what leaves a node that fell silent: it is what was in flight there, once, and then one request a pause, and it
 // goes to nodes that do answer. To deny it would lose at once what the node had taken in a second.
 func (c *conn) affords(x *exchange, how again) bool {
-	if how == againIdempotent || how == againBeside || how == againSilent {
-		x.repeats++
-	}
 	if how != againAny && how != againSilent && !(how == againRefused && x.leaves) {
 		b := c.gw.set().RetryBudget
 		if !x.stats.budget.Retry(c.gw.clock(), b.Percent, b.Floor) {
 			c.gw.metrics.retriesDenied.Add(1)
 			return false
 		}
+	}
+	if how == againIdempotent || how == againBeside || how == againSilent {
+		x.repeats++
 	}
 	if how == againBeside {
 		c.gw.metrics.hedges.Add(1)

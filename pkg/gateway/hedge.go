@@ -65,13 +65,14 @@ func (c *conn) compete(x *exchange, head []byte) (winner *runner) {
 		c.detach()
 		c.phase.Store(phaseBusy)
 	}()
-	start := func() {
+	start := func() *runner {
 		r := c.newRunner(x, head)
 		r.patience, r.hurried = x.connectTimeout()
 		running++
 		go c.run(ctx, r, done)
+		return r
 	}
-	start()
+	first, how := start(), againBeside
 	hedge := time.NewTimer(x.rule.Hedge)
 	defer hedge.Stop()
 	for running > 0 && (winner == nil || winner.err != nil || winner.status >= 500) {
@@ -80,16 +81,26 @@ func (c *conn) compete(x *exchange, head []byte) (winner *runner) {
 			if winner != nil {
 				break
 			}
-			if node, _ := c.next(x, againBeside); node != nil {
-				x.began = time.Now()
-				start()
+			if how == againBeside || first.silent() {
+				if node, _ := c.next(x, how); node != nil {
+					x.began = time.Now()
+					start()
+					break
+				}
+				how = againSilent // who may not ask beside the node may still leave it, when nothing is heard of it
 			}
+			hedge.Reset(sweepInterval)
 		case r := <-done:
 			running--
 			winner = c.better(x, winner, r)
 		}
 	}
 	return winner
+}
+
+// silent reports whether the runner waits in vain: nothing is heard of its node.
+func (r *runner) silent() bool {
+	return r.node.Data.(*upstream).silent(instant(r.began)) //nolint:forcetypeassert // see newUpstream
 }
 
 // newRunner makes the runner of the attempt that has begun.

@@ -154,3 +154,22 @@ func TestPOSTDoesNotTryASilentNode(t *testing.T) {
 		t.Errorf("a GET later the node has had %d requests, want 1, and is left out: %v", n, out())
 	}
 }
+
+// TestHedgedRequestsLeaveASilentNode: so does what would have asked a second node beside it, had the budget allowed.
+func TestHedgedRequestsLeaveASilentNode(t *testing.T) {
+	silent := scripted(t, hang)
+	b := startRoutes(t, one(route.Route{Hedge: 20 * time.Millisecond}), nil, settings(func(s *gateway.Settings) {
+		s.AnswerTimeout, s.RetryBudget, s.Retries = 20*time.Second, gateway.RetryBudget{}, 1
+	}), silent.addr, scripted(t, ok).addr, scripted(t, ok).addr)
+	for _, o := range storm(client, b.addr, 250) {
+		if o.method == "GET" && (o.status != 200 || o.took > 10*time.Second) {
+			t.Errorf("GET %s = %d %v after %v, want 200 in about 1 s", o.id, o.status, o.err, o.took)
+		}
+	}
+	if silent.count() < 5 {
+		t.Errorf("the silent node had %d requests: the test tests nothing", silent.count())
+	}
+	if got := b.metric("goms_hedges_total"); got != 0 {
+		t.Errorf("goms_hedges_total = %d with no budget for any", got)
+	}
+}
