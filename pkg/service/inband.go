@@ -53,6 +53,9 @@ const (
 	refusedOverload = "the node has as many requests as it takes"
 )
 
+// refusalCauses are the same in the metrics.
+var refusalCauses = map[string]string{refusedLate: "late", refusedLeaving: "leaving", refusedOverload: "full"}
+
 // refuses returns why the request must not reach a handler, "" when it may. others is
 // how many other requests there are.
 func (s *Service) refuses(a ask, others int64) string {
@@ -73,6 +76,7 @@ func (s *Service) refuses(a ask, others int64) string {
 // who named its attempt.
 func (s *Service) refuseAttempt(a *answer, rec *record, q ask, why string) {
 	rec.err = "refused"
+	s.metrics.refusals.WithLabelValues(refusalCauses[why]).Inc()
 	a.proof = s.keys.Refusal(q.attempt)
 	a.Header().Set("Cache-Control", "no-store")
 	a.Header().Set("Retry-After", "1")

@@ -205,8 +205,8 @@ func TestMaxInFlight(t *testing.T) {
 	if status, _ := get(t, n.Node, "/livez", false); status != 200 {
 		t.Errorf("/livez = %d of a node that has enough", status)
 	}
-	if status, body := get(t, n.Node, "/metrics", true); status != 200 || !strings.Contains(body, "goms_node_requests_in_flight") {
-		t.Errorf("/metrics = %d of a node that has enough", status)
+	if status, body := get(t, n.Node, "/metrics", true); status != 200 || !strings.Contains(body, `goms_node_refusals_total{cause="full"} 4`+"\n") {
+		t.Errorf("/metrics = %d of a node that has enough, and has refused 4 requests:\n%s", status, body)
 	}
 	if n.seen.Load() != 0 {
 		t.Errorf("the handler saw %d requests, want none", n.seen.Load())

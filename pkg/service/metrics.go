@@ -18,6 +18,7 @@ type metrics struct {
 	inFlight prometheus.Gauge
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	refusals *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -33,8 +34,14 @@ func newMetrics() *metrics {
 			Name: "goms_node_request_duration_seconds", Help: "Time to serve an HTTP request.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "goms_node_refusals_total", Help: "HTTP requests refused before their handler, by cause: late, leaving, full.",
+		}, []string{"cause"}),
 	}
-	m.registry.MustRegister(m.inFlight, m.requests, m.duration,
+	for _, cause := range refusalCauses {
+		m.refusals.WithLabelValues(cause)
+	}
+	m.registry.MustRegister(m.inFlight, m.requests, m.duration, m.refusals,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m
