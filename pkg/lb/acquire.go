@@ -19,13 +19,14 @@ func (p *Pool) Acquire(tried []*Node, key uint64) (*Node, error) { return p.take
 
 // AcquireOnce is Acquire for an attempt after which there can be no other, as of a POST
 // that the node may have begun: it is not sent to find out whether a node that fell
-// silent is back, unless for four seconds nobody else was.
+// silent is back, unless for four seconds nobody else was, nor to such a node because there
+// is no other.
 func (p *Pool) AcquireOnce(tried []*Node, key uint64) (*Node, error) { return p.take(tried, key, true) }
 
 func (p *Pool) take(tried []*Node, key uint64, once bool) (*Node, error) {
 	st := p.state.Load()
 	o := &st.options
-	fit := fitness{max: int64(o.MaxInFlightPerNode), breaker: o.NodeBreaker.Enabled}
+	fit := fitness{max: int64(o.MaxInFlightPerNode), breaker: o.NodeBreaker.Enabled, heard: once}
 	if fit.max == 0 && !fit.breaker && o.MaxInFlight == 0 && !o.Breaker.Enabled && !o.Adaptive {
 		n := p.pick(st, tried, key, once)
 		if n == nil {

@@ -1,6 +1,7 @@
 package lb_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -335,4 +336,33 @@ func TestSilenceInAZone(t *testing.T) {
 	f("alone, with few requests", "a@x b@y c@y", 1, 10, 21)
 	f("alone, and never heard of", "a@x b@y c@y", 2, 0, 0)
 	f("alone", "a@x", 2, 10, 0)
+}
+
+// TestSilentNodeIsNoLastResort: better no answer at once than one that is never known.
+func TestSilentNodeIsNoLastResort(t *testing.T) {
+	for bounds, o := range map[string]lb.Options{"no bounds": {}, "bounds": {MaxInFlightPerNode: 500}} {
+		c := newClock()
+		o.Now = c.Now
+		p := lb.NewPool("user", o)
+		p.Update(specs(t, "a b"))
+		a, b := node(t, p, "a"), node(t, p, "b")
+		for range 30 {
+			c.Advance(100 * time.Millisecond)
+			serve(p, 9, "b")
+			p.Tick(nil)
+		}
+		p.Acquire(nil, 0) // it has its turn
+		tried := []*lb.Node{a}
+		if n, err := p.Acquire(tried, 0); n != b || err != nil || b.Cause() != lb.Silence {
+			t.Errorf("%s: Acquire(a) = %s, %v, want b, which is silent", bounds, name(n), err)
+		}
+		if n, err := p.AcquireOnce(tried, 0); err == nil {
+			t.Errorf("%s: AcquireOnce(a) = %s, want an error", bounds, name(n))
+		}
+		p.Configure(lb.Options{MaxInFlightPerNode: 1, PanicThreshold: -1})
+		a.Begin()
+		if n, err := p.AcquireOnce(nil, 0); !errors.Is(err, lb.ErrOverloaded) {
+			t.Errorf("%s: AcquireOnce() = %s, %v while a has no room, want ErrOverloaded", bounds, name(n), err)
+		}
+	}
 }

@@ -78,6 +78,7 @@ type fitness struct {
 	max     int64 // attempts in flight; 0 is no bound
 	breaker bool  // breakers are kept
 	now     int64
+	heard   bool // who is ejected for its silence may not
 	roomy   bool // who said that it is full, until later than moment, may not
 	moment  int64
 }
@@ -90,6 +91,9 @@ func (x *exception) excludes(n *Node) bool {
 // admits reports whether n may take one more attempt.
 func (f *fitness) admits(n *Node) bool {
 	if f.max > 0 && n.inFlight.Load() >= f.max {
+		return false
+	}
+	if f.heard && n.Cause() == Silence {
 		return false
 	}
 	if f.roomy && n.full.Load() > f.moment {

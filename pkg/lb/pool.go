@@ -186,7 +186,7 @@ func (p *Pool) pick(st *state, tried []*Node, key uint64, once bool) *Node {
 			return n
 		}
 	}
-	return p.roomy(st, tried, key, fitness{})
+	return p.roomy(st, tried, key, fitness{heard: once})
 }
 
 // Others reports whether a node that is not in tried could be picked and is well: neither
