@@ -140,16 +140,14 @@ func (p *Pool) split(o *Options, active, nodes []*Node) (near []*Node, weights [
 	if len(active) == 0 {
 		return nil, nil, nil
 	}
-	weights = make([]float64, 0, len(active))
 	if share := zoneShare(o, active, nodes); share < 1 {
+		weights = p.weights(o, active)
 		here, away := 0.0, 0.0
-		for _, n := range active {
-			w := p.weightOf(n, o)
-			weights = append(weights, w)
+		for i, n := range active {
 			if n.Zone() == o.Zone {
-				here += w
+				here += weights[i]
 			} else {
-				away += w
+				away += weights[i]
 			}
 		}
 		if here > 0 && away > 0 {
@@ -167,9 +165,8 @@ func (p *Pool) split(o *Options, active, nodes []*Node) (near []*Node, weights [
 			continue
 		}
 		near = append(near, n)
-		weights = append(weights, p.weightOf(n, o))
 	}
-	return near, weights, far
+	return near, p.weights(o, near), far
 }
 
 // zoneShare is the part of all requests that stay in the own zone: by how much of the

@@ -38,8 +38,9 @@ type Options struct {
 	// means DefaultZoneMinimum.
 	ZoneMinimum int
 	// SlowStart is how long the share of a node that joins a busy pool of others (20
-	// requests a second) grows, from a tenth of its weight to the whole; 0 or less gives it
-	// its whole share at once. It needs Tick.
+	// requests a second) grows, from a tenth of its weight to the whole, as long as at least
+	// half of the weight is not new; 0 or less gives it its whole share at once. It needs
+	// Tick.
 	SlowStart time.Duration
 	// PanicThreshold is the percentage of nodes that must be healthy (SetHealth) for that
 	// to be believed: below it all are used. 0 means DefaultPanicThreshold, less than 0

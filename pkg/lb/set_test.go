@@ -169,6 +169,16 @@ func TestSlowStart(t *testing.T) {
 	if s := p.Status(); s.Nodes[2].Starting {
 		t.Error("c is starting still")
 	}
+	// Most are new: those few that are not cannot carry it all.
+	p.Update(specs(t, "a b c"))
+	busy()
+	p.Update(specs(t, "c d e"))
+	wantShares(t, p, "c*33 d*33 e*33")
+	c.Advance(time.Minute)
+	p.Tick(nil)
+	busy()
+	p.Update(specs(t, "c*2 d*2 f*4"))
+	wantShares(t, p, "c*45 d*45 f*9") // half of the weight is enough
 	// All are new: nobody starts slowly.
 	p.Update(specs(t, "x y*3"))
 	wantShares(t, p, "x*25 y*75")

@@ -89,9 +89,26 @@ func (p *Pool) warm(st *state) (changed bool) {
 	return changed
 }
 
-// weightOf is the weight that n has in the choice. p.mu is held.
-func (p *Pool) weightOf(n *Node, o *Options) float64 {
-	return float64(n.Weight()) * float64(p.stepOf(n, o)) / slowSteps
+// weights returns the weights that nodes have in the choice among them: less than their own
+// while they start slowly, unless the others have less than half of the weight and would be
+// crushed meanwhile. p.mu is held.
+func (p *Pool) weights(o *Options, nodes []*Node) []float64 {
+	out := make([]float64, len(nodes))
+	all, warm := 0.0, 0.0
+	for i, n := range nodes {
+		w, step := float64(n.Weight()), p.stepOf(n, o)
+		all += w
+		if step == slowSteps {
+			warm += w
+		}
+		out[i] = w * float64(step) / slowSteps
+	}
+	if 2*warm < all {
+		for i, n := range nodes {
+			out[i] = float64(n.Weight())
+		}
+	}
+	return out
 }
 
 // stepOf is how much of its share n has, in tenths.
