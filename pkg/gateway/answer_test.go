@@ -55,7 +55,7 @@ func TestCutAnswerEndsItsStream(t *testing.T) {
 	for what, f := range map[string]struct {
 		base string
 		c    *http.Client
-	}{"TLS": {"https://" + secure, protocol(t, pool, true)}, "h2c": {"http://" + b.serve(gateway.Listener{H2C: true}), priorKnowledge(t)}} {
+	}{"TLS": {"https://" + secure, protocol(t, pool, true)}, "h2c": {"http://" + b.also(gateway.Listener{H2C: true}), priorKnowledge(t)}} {
 		began := time.Now()
 		const cuts = 30
 		for range cuts {

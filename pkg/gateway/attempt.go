@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/route"
 )
 
-// maxAttempts bounds how many nodes one request is tried on.
-const maxAttempts = 6
+// maxAttempts bounds how many nodes one request is tried on, whatever allows it.
+const maxAttempts = 1 + route.MaxRetries
 
 // again says which requests may be tried on another node after a failure.
 type again uint8

@@ -62,7 +62,7 @@ func TestPanicIsOneStream(t *testing.T) {
 	}, settings(nil))
 	b.apply(registry.NewNode("user", events, events), registry.NewNode("bad", bad, bad))
 	b.g.PanicAt("/boom")
-	h2c := b.serve(gateway.Listener{H2C: true})
+	h2c := b.also(gateway.Listener{H2C: true})
 	c := priorKnowledge(t)
 	var dialled atomic.Int64
 	c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {

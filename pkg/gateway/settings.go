@@ -128,7 +128,7 @@ func (s Settings) Validate() error {
 		{"maxTarget", int64(s.MaxTarget), 256, int64(s.MaxHead)},
 		{"maxBody", int64(s.MaxBody), 0, 1 << 50},
 		{"maxIdleUpstream", int64(s.MaxIdleUpstream), 0, 1 << 20},
-		{"retries", int64(s.Retries), 0, 10},
+		{"retries", int64(s.Retries), 0, route.MaxRetries},
 		{"retryBudget.percent", int64(s.RetryBudget.Percent), 0, 100},
 		{"retryBudget.floor", int64(s.RetryBudget.Floor), 0, 1_000_000},
 	}

@@ -12,7 +12,7 @@ import (
 // The bounds of what a route may say.
 const (
 	MaxTimeout = time.Hour
-	MaxRetries = 10
+	MaxRetries = 5
 	// MinAttemptTimeout and MinHedge are the least of what they are named for, if it is
 	// not 0. A hedge that comes at once doubles the work of all nodes.
 	MinAttemptTimeout = 100 * time.Millisecond

@@ -96,14 +96,14 @@ func TestValidate(t *testing.T) {
 	methods(`method "TRACE" cannot be routed`, "TRACE")
 	f("user", "login", route.Route{Path: "/", Methods: []string{"GET", "M-SEARCH", "X_1"}})
 
-	minus, many := -1, 11
+	minus, many := -1, 6
 	f("user", "login", route.Route{Path: "/", Timeout: -time.Second, Retries: &minus, MaxBody: -1},
 		"user.login.timeout: -1s is not between 0s and 1h0m0s",
-		"user.login.retries: -1 is not between 0 and 10",
+		"user.login.retries: -1 is not between 0 and 5",
 		"user.login.maxBody: -1 is negative")
 	f("user", "login", route.Route{Path: "/", Timeout: time.Hour + 1, Retries: &many},
 		"user.login.timeout: 1h0m0.000000001s is not between 0s and 1h0m0s",
-		"user.login.retries: 11 is not between 0 and 10")
+		"user.login.retries: 6 is not between 0 and 5")
 	f("user", "login", route.Route{Path: "/", Timeout: time.Second, AttemptTimeout: 99 * time.Millisecond, Hedge: time.Second},
 		"user.login.attemptTimeout: 99ms is not between 100ms and 1h0m0s",
 		"user.login.hedge: 1s is not less than the route's timeout of 1s")
@@ -114,7 +114,7 @@ func TestValidate(t *testing.T) {
 	f("user", "login", route.Route{Path: "/", Hedge: time.Second, Retries: &none},
 		"user.login.hedge: a second attempt contradicts retries: 0")
 	f("user", "login", route.Route{Path: "/", Timeout: time.Second, AttemptTimeout: 100 * time.Millisecond, Hedge: time.Millisecond, IdempotencyKey: true})
-	zero, most := 0, 10
+	zero, most := 0, 5
 	f("user", "login", route.Route{Path: "/", Timeout: time.Hour, Retries: &most, MaxBody: math.MaxInt64})
 	f("user", "login", route.Route{Path: "/", Retries: &zero})
 }
