@@ -102,7 +102,13 @@ func (u *upgrades) run(ctx context.Context, log *slog.Logger, embedded bool) err
 		case <-u.flip.Exit():
 			return nil
 		case <-u.asked:
-			if err := u.upgrade(ctx, log, embedded); err != nil {
+			err := u.upgrade(ctx, log, embedded)
+			select {
+			case <-u.flip.Exit(): // this one stops: another has taken over, or it was told to
+				return nil
+			default:
+			}
+			if err != nil {
 				log.Error("the upgrade failed, this process goes on", "err", err)
 			}
 		}

@@ -219,7 +219,10 @@ func (t *Trust) tell(n Node, cause string, err error) {
 	t.mu.Lock()
 	t.refused[cause]++
 	t.mu.Unlock()
-	if t.logged++; t.logged <= maxRefused {
+	switch t.logged++; {
+	case t.logged <= maxRefused:
 		t.log.Warn("is refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)
+	case t.logged == maxRefused+1:
+		t.log.Warn("more nodes are refused, they are counted and not logged")
 	}
 }

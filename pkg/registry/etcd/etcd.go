@@ -133,6 +133,8 @@ type Registry struct {
 	ttl     time.Duration
 	log     *slog.Logger
 	health  health
+	unread  *complaints   // of entries that cannot be read
+	untold  *complaints   // of nodes that can be, and are not told
 	streams atomic.Int64  // watch streams opened so far
 	watches atomic.Int64  // calls of Watch so far
 	kick    chan struct{} // holds one item when the claims want a look
@@ -151,8 +153,7 @@ type Registry struct {
 	resyncs  map[string]int64
 	ignored  int64
 	refused  map[string]int64
-	stale    bool                // a watch has told its seed and not read the store
-	poison   map[string]struct{} // keys whose complaint was logged
+	stale    bool // a watch has told its seed and not read the store
 }
 
 // Open returns a handle. It does no I/O: Run and Watch connect, and keep trying. The caller closes it, after Run and Watch ended.
@@ -185,7 +186,8 @@ func Open(c Config) (*Registry, error) {
 		leases:  map[clientv3.LeaseID]struct{}{},
 		resyncs: map[string]int64{},
 		refused: map[string]int64{},
-		poison:  map[string]struct{}{},
+		unread:  newComplaints(log, "malformed"),
+		untold:  newComplaints(log, "refused"),
 	}
 	r.health = health{log: log, addrs: c.Addrs, failing: map[string]error{}}
 	return r, nil

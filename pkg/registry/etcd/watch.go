@@ -11,9 +11,6 @@ import (
 	"github.com/goms-io/goms/pkg/registry"
 )
 
-// maxPoison bounds how many keys that cannot be read are logged.
-const maxPoison = 256
-
 // resync is why a watch has to list again though nothing is wrong with the store. It is a key of Status.Resyncs.
 type resync string
 
@@ -167,9 +164,8 @@ func (r *Registry) resynced(why resync) {
 func (r *Registry) ignore(key string, err error) {
 	r.mu.Lock()
 	r.ignored++
-	news := r.stranger(key)
 	r.mu.Unlock()
-	if news {
+	if r.unread.news(key) {
 		r.log.Warn("registry entry ignored", "err", err)
 	}
 }
@@ -178,21 +174,10 @@ func (r *Registry) ignore(key string, err error) {
 func (r *Registry) refuse(key, cause string, err error) {
 	r.mu.Lock()
 	r.refused[cause]++
-	news := r.stranger(key)
 	r.mu.Unlock()
-	if news {
+	if r.untold.news(key) {
 		r.log.Warn("node refused", "reason", cause, "err", err)
 	}
-}
-
-// stranger returns whether nothing was logged of a key yet, and notes that something is. mu is held.
-func (r *Registry) stranger(key string) bool {
-	_, known := r.poison[key]
-	if known || len(r.poison) >= maxPoison {
-		return false
-	}
-	r.poison[key] = struct{}{}
-	return true
 }
 
 // setStale says whether what is told is a seed.
