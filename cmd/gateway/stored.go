@@ -22,6 +22,9 @@ const (
 	routesFromEtcd = "etcd"
 )
 
+// maxRoutesFile bounds the file of routes, in bytes: the largest table, and what is said of it.
+const maxRoutesFile = etcd.MaxRoutes + 64<<10
+
 // stored is the route table of etcd, as this gateway knows it, and the file it is kept in for a start without etcd. The nil
 // *stored is of a gateway whose routes come from its configuration.
 type stored struct {
@@ -74,21 +77,32 @@ func (s *stored) head() string { return "goms routes 1 " + s.project + "\n" }
 
 // load reads the file. One that cannot be used is moved aside.
 func (s *stored) load() error {
-	b, err := os.ReadFile(s.path)
-	if err != nil {
+	b, err := registry.ReadFile(s.path, maxRoutesFile)
+	if err == nil {
+		err = s.decode(string(b))
+	} else if !errors.Is(err, registry.ErrTooLarge) {
 		return err
-	}
-	var doc etcd.RouteDoc
-	var services route.Services
-	rest, ok := strings.CutPrefix(string(b), s.head())
-	if !ok {
-		err = fmt.Errorf("its first line is not %q", strings.TrimSpace(s.head()))
-	} else if err = doc.UnmarshalText([]byte(rest)); err == nil {
-		services, err = parseRoutes(s.path, doc.YAML)
 	}
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", s.path, err)
 		return errors.Join(err, os.Rename(s.path, s.path+".bad"))
+	}
+	return nil
+}
+
+// decode takes what the file says.
+func (s *stored) decode(text string) error {
+	rest, ok := strings.CutPrefix(text, s.head())
+	if !ok {
+		return fmt.Errorf("its first line is not %q", strings.TrimSpace(s.head()))
+	}
+	var doc etcd.RouteDoc
+	if err := doc.UnmarshalText([]byte(rest)); err != nil {
+		return err
+	}
+	services, err := parseRoutes(s.path, doc.YAML)
+	if err != nil {
+		return err
 	}
 	s.doc, s.services = doc, services
 	return nil

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -68,15 +67,18 @@ func NewFile(path, project string, log *slog.Logger) *File {
 	return &File{path: path, project: project, log: log, kick: make(chan struct{}, 1)}
 }
 
-// Load reads the file. When there is none the error is fs.ErrNotExist. A file that cannot be used, because it is damaged, of another
+// Load reads the file. When there is none the error is fs.ErrNotExist. A file that cannot be used, because it is damaged, too large, of another
 // project or of a newer version, is moved aside (its name with ".bad" behind it) and the error says what is wrong with it.
 func (f *File) Load() (Saved, error) {
 	cleanAside(f.path)
-	b, err := readFile(f.path)
-	if err != nil {
+	b, err := ReadFile(f.path, maxFile)
+	if err != nil && !errors.Is(err, ErrTooLarge) {
 		return Saved{}, fmt.Errorf("read the saved nodes: %w", err)
 	}
-	s, err := f.decode(b)
+	var s Saved
+	if err == nil {
+		s, err = f.decode(b)
+	}
 	if err == nil {
 		return s, nil
 	}
@@ -85,15 +87,6 @@ func (f *File) Load() (Saved, error) {
 		return Saved{}, errors.Join(err, rerr)
 	}
 	return Saved{}, err
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
 // Keep has Run write s, unless something newer comes before it does. It does not wait.
@@ -177,9 +170,6 @@ func (f *File) encode(s Saved) []byte {
 }
 
 func (f *File) decode(b []byte) (Saved, error) {
-	if len(b) > maxFile {
-		return Saved{}, fmt.Errorf("larger than %d bytes", maxFile)
-	}
 	first, _, _ := bytes.Cut(b, []byte("\n"))
 	var head fileHead
 	if err := json.Unmarshal(first, &head); err != nil {

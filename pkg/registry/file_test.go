@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,4 +183,47 @@ func TestFileIsWrittenOnceASecond(t *testing.T) {
 			t.Errorf("Load() after the end = revision %d (%v), want the last, 300", got.Snapshot.Revision, err)
 		}
 	})
+}
+
+// TestFileThatIsNone has something at the file's place that cannot be read as one: nobody waits for it, and it stays where it is.
+func TestFileThatIsNone(t *testing.T) {
+	f := func(name string, make func(path string) error, want string, aside bool) {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "goms.nodes")
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		done := goms(t, path)
+		select {
+		case err := <-done:
+			if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: Load() = %v, want %q and the path", name, err, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: Load() does not return", name)
+		}
+		if _, err := os.Lstat(path); (err != nil) != aside {
+			t.Errorf("%s: it is there: %v, want moved aside %t", name, err, aside)
+		}
+	}
+	f("a pipe", func(path string) error { return syscall.Mkfifo(path, 0o600) }, "no regular file", false)
+	f("a directory", func(path string) error { return os.Mkdir(path, 0o700) }, "no regular file", false)
+	f("a link to a device", func(path string) error { return os.Symlink("/dev/zero", path) }, "no regular file", false)
+	f("without end", func(path string) error {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return err
+		}
+		return os.Truncate(path, 1<<40)
+	}, "too large", true)
+}
+
+// goms loads a file of project goms.
+func goms(t *testing.T, path string) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := registry.NewFile(path, "goms", nil).Load()
+		done <- err
+	}()
+	return done
 }

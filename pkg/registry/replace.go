@@ -1,6 +1,9 @@
 package registry
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,6 +41,29 @@ func ReplaceFile(path string, content []byte) (err error) {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// ErrTooLarge is the error of [ReadFile] for a file that is larger than the caller takes.
+var ErrTooLarge = errors.New("the file is too large")
+
+// ReadFile reads a file of at most so many bytes; the error for one that is larger is ErrTooLarge, without that it was read. What is no
+// file, as a pipe that would be waited for, is an error.
+func ReadFile(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("read %s: it is no regular file", path)
+	case info.Size() > most:
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, info.Size(), most)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most)) // it may grow
 }
 
 // cleanAside removes what writes that were cut off have left behind.

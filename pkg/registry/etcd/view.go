@@ -86,7 +86,7 @@ func (v *view) forget(key string) {
 func (v *view) seed(s registry.Snapshot) {
 	for _, n := range s.Nodes {
 		key := n.Key(v.project)
-		v.keep(key, entry{node: n, leased: true, born: v.now()}) // as nodes are that put themselves there
+		v.keep(key, entry{node: n, born: v.now()}) // not leased: the store knows better than what may be days old
 		v.put = append(v.put, n)
 		v.claim(key)
 	}
