@@ -87,3 +87,10 @@ func (f *Frames) Ended() bool { return f.f.ended }
 
 // Broken is broken.
 func (f *Frames) Broken() bool { return f.f.broken }
+
+// Remembered returns of how many routes and services there are figures.
+func (g *Gateway) Remembered() (routes, budgets int) {
+	g.metrics.mu.Lock()
+	defer g.metrics.mu.Unlock()
+	return len(g.metrics.routes), len(g.metrics.budgets)
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/goms-io/goms/pkg/lb"
+	"github.com/goms-io/goms/pkg/route"
 	"github.com/goms-io/goms/pkg/trace"
 )
 
@@ -107,12 +108,12 @@ func newMetrics(g *Gateway, r *trace.Reporter) *metrics {
 	return m
 }
 
-// route returns the figures of the named route, which live as long as the gateway.
+// route returns the figures of the named route. They stay when the route goes, for a time: see forget.
 func (m *metrics) route(name, service string) *routeStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.routes[name]
-	if s == nil {
+	if s == nil || s.service != service { // another prefix may make another service of the same path
 		if m.budgets[service] == nil {
 			m.budgets[service] = new(lb.Budget)
 		}
@@ -120,6 +121,24 @@ func (m *metrics) route(name, service string) *routeStats {
 		m.routes[name] = s
 	}
 	return s
+}
+
+// keptRoutes is how many routes that are served no more have their figures kept.
+const keptRoutes = 1000
+
+// forget lets the figures go of all routes but those of stats, once there are many: a gateway whose routes change every day must not
+// remember them all.
+func (m *metrics) forget(stats map[*route.Rule]*routeStats) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.routes) <= len(stats)+keptRoutes {
+		return
+	}
+	routes, budgets := make(map[string]*routeStats, len(stats)), map[string]*lb.Budget{}
+	for _, s := range stats {
+		routes[s.route], budgets[s.service] = s, s.budget
+	}
+	m.routes, m.budgets = routes, budgets
 }
 
 // Describe implements prometheus.Collector.

@@ -38,7 +38,7 @@ func (g *Gateway) set() *Settings { return &g.live.Load().set }
 func (g *Gateway) limits() *http1.Limits { return &g.live.Load().limits }
 
 // Reload makes l what the gateway works by, or returns an error and changes nothing. A request that was matched finishes
-// by the routes it was matched with; connections, the nodes' counters and health, and the figures of routes stay. Times that
+// by the routes it was matched with; connections, the nodes' counters and health, and the figures of routes stay, of a thousand at least that are served no more. Times that
 // net/http's HTTP/2 server was made with (headTimeout, idleTimeout, bodyTimeout) stay for HTTP/2 connections. Reload must
 // not run beside itself.
 func (g *Gateway) Reload(l Live) error {
@@ -47,6 +47,7 @@ func (g *Gateway) Reload(l Live) error {
 		return fmt.Errorf("reload: %w", err)
 	}
 	g.live.Store(next)
+	g.metrics.forget(next.stats)
 	if err := g.SetPolicies(l.Settings.Zone, l.Settings.Policies); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}

@@ -121,3 +121,28 @@ func TestReloadUnderLoad(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// TestReloadsOfNewRoutesGrowNothing gives ever new routes: the figures of those that have gone do not stay for ever, those of what is served
+// do.
+func TestReloadsOfNewRoutesGrowNothing(t *testing.T) {
+	b := start(t, nil, node(t, func(http.ResponseWriter, *http.Request) {}))
+	for i := range 30 {
+		routes := route.Services{"user": {"login": {Path: "/login"}}, fmt.Sprint("other", i): {}}
+		for j := range 100 {
+			routes[fmt.Sprint("other", i)][fmt.Sprint("a", j)] = route.Route{Path: "/"}
+		}
+		if err := b.g.Reload(live(t, "/api", testKey, routes)); err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := b.get("/api/user/login"); status != 200 {
+			t.Fatalf("reload %d: %d, want 200", i, status)
+		}
+	}
+	routes, budgets := b.g.Remembered()
+	if routes > 1200 || budgets > 20 {
+		t.Errorf("%d routes and %d services are remembered after 3000 routes of 30 services, want 1101 and 12 at most", routes, budgets)
+	}
+	if got := b.metric(`goms_requests_total{code="2xx",route="/api/user/login",service="user"}`); got != 30 {
+		t.Errorf("the route that stayed has answered %d requests, want 30", got)
+	}
+}
