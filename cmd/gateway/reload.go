@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -108,7 +109,7 @@ func (r *reloader) reload(ctx context.Context) {
 	if err == nil {
 		err = r.take(ctx, next)
 	}
-	if err != nil {
+	if err = brief(err); err != nil {
 		r.p.log.Error("the configuration cannot be used, the one before stays", "err", err)
 	}
 	r.refused = err
@@ -147,6 +148,19 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 	r.tellHTTP2(changed)
 	r.p.log.Info("configuration reloaded", "changed", summary(changed), "routes", l.Routes.Digest())
 	return nil
+}
+
+// maxTold is how many complaints about a configuration are told in one line of the log.
+const maxTold = 10
+
+// brief returns err with its first complaints only: those about a file of another kind would fill the log.
+func brief(err error) error {
+	all, ok := errors.AsType[*config.Errors](err)
+	if !ok || len(*all) <= maxTold {
+		return err
+	}
+	first := (*all)[:maxTold]
+	return fmt.Errorf("%w\nand %d more complaints (gateway check shows them)", &first, len(*all)-maxTold)
 }
 
 // publish tells the others which routes are served.

@@ -94,6 +94,34 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadIsBriefAboutMuch has a file of which every line is wrong: the log says where it begins, and how much there is.
+func TestReloadIsBriefAboutMuch(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.yml")
+	base := "callServiceKey: '" + key + "'\netcd: {embedded: {addr: '127.0.0.1:0', dir: '" + filepath.Join(dir, "etcd") + "'}}\ngateway: {drainDelay: 0s}\n"
+	if err := os.WriteFile(path, []byte(base), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var out output
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-config", path, "-http_port=0", "-rpc_port=0", "-admin_port=0"}, &out, &out)
+	}()
+	awaitLine(t, &out, done, `(registry read)`)
+	if err := os.WriteFile(path, []byte(base+"services:\n  user:\n"+strings.Repeat("    login: login\n", 5000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	line := awaitLine(t, &out, done, `(the configuration cannot be used[^\n]*)`)
+	if !strings.Contains(line, path+":7") || !strings.Contains(line, "more complaints (gateway check shows them)") || len(line) > 4<<10 {
+		t.Errorf("the line has %d bytes, want few, with the first complaint and that there are more: %.1000s", len(line), line)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run() = %v", err)
+	}
+}
+
 // TestReloadNamesWhatNeedsARestart changes each key of the configuration, and files that are read once: each is taken, or named.
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	dir := t.TempDir()

@@ -191,7 +191,7 @@ func (r *reloader) takeStored(ctx context.Context, news told) {
 		err = r.takeRoutes(ctx, news.doc, services)
 	}
 	s.refused = nil
-	if err != nil {
+	if err = brief(err); err != nil {
 		s.refused = fmt.Errorf("the routes of etcd cannot be used: %w", err)
 		r.p.log.Error("the routes of etcd cannot be used, the ones before stay", "err", err)
 	} else if news.doc.Version == 0 && s.doc.Version > 0 {

@@ -216,9 +216,11 @@ func (t *Trust) check(ap netip.AddrPort) (cause string, err error) {
 
 // tell counts and logs a node that is refused from now on.
 func (t *Trust) tell(n Node, cause string, err error) {
-	t.mu.Lock()
-	t.refused[cause]++
-	t.mu.Unlock()
+	defer func() { // who sees the figure finds the line
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.refused[cause]++
+	}()
 	switch t.logged++; {
 	case t.logged <= maxRefused:
 		t.log.Warn("is refused", "service", n.Service, "node", n.ID(), "reason", cause, "err", err)

@@ -162,22 +162,22 @@ func (r *Registry) resynced(why resync) {
 
 // ignore counts an entry that cannot be read, and logs it the first time.
 func (r *Registry) ignore(key string, err error) {
-	r.mu.Lock()
-	r.ignored++
-	r.mu.Unlock()
 	if r.unread.news(key) {
 		r.log.Warn("registry entry ignored", "err", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ignored++
 }
 
 // refuse counts a node that was read and is not told, by cause, and logs it the first time.
 func (r *Registry) refuse(key, cause string, err error) {
-	r.mu.Lock()
-	r.refused[cause]++
-	r.mu.Unlock()
 	if r.untold.news(key) {
 		r.log.Warn("node refused", "reason", cause, "err", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[cause]++
 }
 
 // setStale says whether what is told is a seed.
