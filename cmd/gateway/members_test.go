@@ -218,6 +218,43 @@ func TestColdStartWithNothing(t *testing.T) {
 	}
 }
 
+// TestDrainedNodesDoNotReplaceTheLast has an operator drain one of two nodes, and the other lose its registration though it lives: requests
+// go on to that one.
+func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir, addr := t.TempDir(), freeAddr(t)
+	startStore(t, addr, filepath.Join(dir, "etcd"))
+	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\netcd: {ttl: 1s}\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
+	serve := func(name string) string {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) }))
+		t.Cleanup(srv.Close)
+		return srv.URL
+	}
+	lost, end := publish(t, addr, serve("lost"))
+	drained, _ := publish(t, addr, serve("drained"))
+	g := startFrom(t, cfg)
+	g.await(g.admin+"/cluster", lost.ID(), "", 5*time.Second)
+	g.await(g.admin+"/cluster", drained.ID(), "", 5*time.Second)
+	if out, err := runFor(t, "node", "drain", "user", drained.ID(), "-config", cfg); err != nil {
+		t.Fatal(out, err)
+	}
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", 5*time.Second)
+	end()
+	deadline := time.Now().Add(20 * time.Second)
+	for !strings.Contains(g.out.String(), "[user] WARN most nodes of a service lost their registration, kept while they live") {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not said that the node is kept; log:\n%s", g.out.String())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	for until := time.Now().Add(4 * time.Second); time.Now().Before(until); { // two TTLs and as long again
+		if status, body := g.get(g.http + "/api/user/login"); status != 200 || body != "lost" {
+			t.Fatalf("answer = %d %q, want one of the node that nobody drained; log:\n%s", status, body, g.out.String())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
 func TestNodeCommand(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
 	dir, addr := t.TempDir(), freeAddr(t)
