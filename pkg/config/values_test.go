@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goms-io/goms/pkg/config"
@@ -152,6 +154,49 @@ func TestTLS(t *testing.T) {
 	f(config.TLS{CAFile: "none"}, `read caFile "none": no such file or directory`)
 	f(config.TLS{CAFile: "bad.pem"}, `read caFile "bad.pem": no PEM certificate in it`)
 	f(config.TLS{CertFile: "none", KeyFile: "key.pem"}, `load certFile "none" and keyFile "key.pem": open none: no such file or directory`)
+}
+
+// TestClientCertificateIsRenewed replaces the certificate that a client shows.
+func TestClientCertificateIsRenewed(t *testing.T) {
+	write(t, nil)
+	synctest.Test(t, func(t *testing.T) {
+		writePair(t)
+		cfg, err := config.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}.ClientConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.GetClientCertificate == nil {
+			t.Fatal("the certificate is not read again")
+		}
+		shown := func(by ...tls.SignatureScheme) []byte {
+			t.Helper()
+			pair, err := cfg.GetClientCertificate(&tls.CertificateRequestInfo{SignatureSchemes: by, Version: tls.VersionTLS13})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.Join(pair.Certificate, nil)
+		}
+		first := cfg.Certificates[0].Certificate[0]
+		if got := shown(tls.ECDSAWithP256AndSHA256); !bytes.Equal(got, first) {
+			t.Error("another certificate is shown than that of the file")
+		}
+		if got := shown(tls.Ed25519); len(got) != 0 {
+			t.Error("a certificate is shown to a server that cannot take it")
+		}
+		time.Sleep(time.Second)
+		if err := os.WriteFile("cert.pem", []byte("half of a"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := shown(tls.ECDSAWithP256AndSHA256); !bytes.Equal(got, first) {
+			t.Error("the certificate is forgotten while its file is replaced")
+		}
+		writePair(t)
+		time.Sleep(time.Second)
+		second := shown(tls.ECDSAWithP256AndSHA256)
+		if len(second) == 0 || bytes.Equal(second, first) {
+			t.Error("a renewed certificate is not shown")
+		}
+	})
 }
 
 // writePair makes cert.pem and key.pem.

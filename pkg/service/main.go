@@ -104,6 +104,7 @@ func healthTLS(c Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, &project.ConfigError{Key: "service.tls", Msg: err.Error()}
 	}
+	secure.GetClientCertificate = nil // this is asked once
 	switch leaf := secure.Certificates[0].Leaf; {
 	case len(leaf.DNSNames) > 0:
 		secure.ServerName = strings.Replace(leaf.DNSNames[0], "*", "any", 1)
