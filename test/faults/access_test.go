@@ -87,8 +87,8 @@ func revokeRole(r *row) {
 	r.must(perSecond <= 2, "a gateway printed %.1f lines a second", perSecond)
 }
 
-// expireCertificate has the certificate of etcd expire while all are connected, and puts a good one in its place after a time. etcd reads
-// the file at each handshake, so that nobody notices before connections have to be made anew.
+// expireCertificate has the certificates of etcd and of all who ask it expire while they are connected, and puts good ones in their places
+// after a time, one after the other. All read the files at each handshake, so that nobody notices before connections have to be made anew.
 func expireCertificate(r *row) {
 	ttl := 5 * time.Second
 	a, dir := newAuthority(r), r.TempDir()
@@ -111,9 +111,10 @@ func expireCertificate(r *row) {
 		"etcd:\n  ttl: %s\n  tls: {caFile: %s, certFile: %s, keyFile: %s}\n", ttl, authority, client, client)})
 	l := s.load()
 
-	valid := lasting(12*time.Second, 8*time.Second)
+	valid := lasting(12*time.Second, 10*time.Second)
 	shown := time.Now()
 	show(server, 3, valid)
+	show(client, 4, valid)
 	s.restartEtcd()
 	etcd.Ready()
 	s.connected()
@@ -128,7 +129,13 @@ func expireCertificate(r *row) {
 	tries, lines := float64(front.taken.Load()-taken)/span.Seconds()/all, s.printed()-printed
 	leaves := s.lines("leave")
 
-	show(server, 4, time.Hour)
+	show(server, 5, time.Hour)
+	wait(r, 3*time.Second) // now it is etcd that lets nobody in
+	for _, g := range s.gateways {
+		up, ok := g.metric("goms_registry_connected")
+		r.must(ok && up == 0, "%s has etcd though its own certificate has expired", g.Name)
+	}
+	show(client, 6, time.Hour)
 	began := time.Now()
 	s.registered(s.client())
 	s.connected()

@@ -213,10 +213,20 @@ func TestTLS(t *testing.T) {
 	w.await(patience, node(0))
 
 	strange := watchOnly(t, front.addr, etcd.Config{TLS: &tls.Config{}})
-	eventually(t, "complaint", patience, func() bool { return strange.log.count("x509") == 1 })
+	eventually(t, "complaint", patience, func() bool { return strange.log.count("reason=untrusted") == 1 && strange.log.count("x509") == 1 })
 	if _, calls := strange.told(); calls != 0 {
 		t.Error("a store with an unknown certificate was believed")
 	}
+
+	// A store that wants our certificate says so in the middle of what the client takes for a connection.
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	asking := relayOn(t, tls.NewListener(l, &tls.Config{
+		Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert,
+	}), s.addr)
+	bare := watchOnly(t, asking.addr, c)
+	eventually(t, "complaint", patience, func() bool { return bare.log.count("reason=untrusted") == 1 })
 }
 
 // TestCertificateExpires has etcd's certificate end while all are connected. It is told as what it is, not as one more refused
