@@ -63,7 +63,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			}
 			c.gw.answered(x)
 			patience := c.gw.set().BodyTimeout
-			stream := x.eventStream()
+			stream := x.lasting()
 			if stream {
 				patience = c.gw.set().StreamTimeout
 			}
@@ -278,15 +278,19 @@ func (c *conn) breakOff(x *exchange) {
 	}
 }
 
-// eventStream reports whether the answer is one that may be silent for long.
-func (x *exchange) eventStream() bool {
+// lasting reports whether the answer is one that may be silent for long: events, or messages of gRPC. It is the node's word, not the client's.
+func (x *exchange) lasting() bool {
 	for i := range x.res.Fields {
 		f := &x.res.Fields[i]
 		if len(f.Name) == 12 && http1.EqualFold(f.Name, "content-type") {
-			return len(f.Value) >= 17 && http1.EqualFold(f.Value[:17], "text/event-stream")
+			return beginsWith(f.Value, "text/event-stream") || beginsWith(f.Value, "application/grpc")
 		}
 	}
 	return false
+}
+
+func beginsWith(value []byte, lower string) bool {
+	return len(value) >= len(lower) && http1.EqualFold(value[:len(lower)], lower)
 }
 
 // reusable reports whether the node's connection stands at the beginning of another exchange.

@@ -23,7 +23,7 @@ type guard struct {
 	began     atomic.Int64 // when the request's body began to come, in the sweep's clock; 0 not yet
 	got       atomic.Int64 // bytes of bodies that were copied, over the connection's life
 	hungry    atomic.Bool  // the copying waits for the client, not for the node
-	unhurried atomic.Bool  // the answer is an event stream: neither side has to be fast
+	unhurried atomic.Bool  // the answer is a stream of events or messages: neither side has to be fast
 
 	sending, reading pace   // see checkPace
 	view             *probe // the sweep's own, made when it is first needed
@@ -229,6 +229,10 @@ func (g *guard) resume(limit int64) {
 func (g *guard) check(now int64, body, tunnel time.Duration) {
 	if g.upload.Load() != 0 {
 		// As long as the request's body passes, its answer may wait.
+		if g.unhurried.Load() {
+			now -= int64(tunnel - body) // the body is one half of a stream, and may be as silent
+			body = tunnel
+		}
 		g.late(&g.upload, now, body, g.spliced.Load())
 		return
 	}

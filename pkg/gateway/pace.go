@@ -29,7 +29,7 @@ func (p *pace) slow(moved func() uint64, window time.Duration, rate int64) bool 
 // checkPace is the sweep's look at how fast the client sends the request's body, and reads the answer's.
 func (c *conn) checkPace() {
 	if c.unhurried.Load() {
-		return // an event stream: who is slow may only be silent
+		return // a stream of events or messages: who is slow may only be silent
 	}
 	set := c.gw.set()
 	if began := c.began.Load(); began != 0 && c.upload.Load() > 0 && set.MinBodyRate > 0 {

@@ -175,27 +175,37 @@ func TestSlowReaders(t *testing.T) {
 	}
 }
 
-// TestEventStreamsMayBeSilent: neither what a client sends beside an event stream nor its reading has to be fast.
-func TestEventStreamsMayBeSilent(t *testing.T) {
+// TestStreamsMayBeSilent: neither what a client sends beside an event stream, or as messages of gRPC, nor its reading has to be fast, and
+// both may pause for longer than a body.
+func TestStreamsMayBeSilent(t *testing.T) {
 	gateway.RateWindow(t, 200*time.Millisecond)
 	addr := node(t, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		w.(http.Flusher).Flush()
 		io.Copy(w, r.Body)
 	})
-	b := start(t, nil, addr)
-	c := b.dial()
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	io.WriteString(c, "POST /api/user/login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || res.StatusCode != 200 {
-		t.Fatalf("answer = %v %v, want 200", res, err)
+	b := start(t, func(s *gateway.Settings) { s.BodyTimeout = 300 * time.Millisecond }, addr)
+	silent := func(contentType string) (string, error) {
+		c := b.dial()
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, "POST /api/user/login HTTP/1.1\r\nHost: a\r\nContent-Type: "+contentType+"\r\nTransfer-Encoding: chunked\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("answer = %v %v, want 200", res, err)
+		}
+		time.Sleep(time.Second) // that nothing happens meanwhile can only be seen by waiting
+		io.WriteString(c, "5\r\nhello\r\n0\r\n\r\n")
+		body, err := io.ReadAll(res.Body)
+		return string(body), err
 	}
-	time.Sleep(time.Second) // five windows: that nothing happens meanwhile can only be seen by waiting
-	io.WriteString(c, "5\r\nhello\r\n0\r\n\r\n")
-	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" {
-		t.Errorf("body = %q %v, want hello", body, err)
+	for _, contentType := range []string{"text/event-stream", "application/grpc", "Application/gRPC+proto"} {
+		if body, err := silent(contentType); err != nil || body != "hello" {
+			t.Errorf("%s: body = %q %v, want hello", contentType, body, err)
+		}
+	}
+	if body, err := silent("text/plain"); err == nil {
+		t.Errorf("text/plain: body = %q after a pause that no body may have, want an error", body)
 	}
 }

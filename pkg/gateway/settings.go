@@ -18,13 +18,13 @@ type Settings struct {
 	BodyTimeout         time.Duration `yaml:"bodyTimeout"`         // between two pieces of a body, either way: 30s
 	ConnectTimeout      time.Duration `yaml:"connectTimeout"`      // to connect to a node, with its TLS handshake: 1s
 	AnswerTimeout       time.Duration `yaml:"answerTimeout"`       // from the whole request to the answer's head, where the route names none: 30s
-	StreamTimeout       time.Duration `yaml:"streamTimeout"`       // of silence in an upgraded connection or an event stream: 10m
+	StreamTimeout       time.Duration `yaml:"streamTimeout"`       // of silence in an upgraded connection, an event stream or a call of gRPC: 10m
 	UpstreamIdleTimeout time.Duration `yaml:"upstreamIdleTimeout"` // an idle connection to a node, or less where the node's own limit is near: 60s
 	DrainDelay          time.Duration `yaml:"drainDelay"`          // from the call to stop until no connection is accepted: 1s
 	DrainTimeout        time.Duration `yaml:"drainTimeout"`        // for requests in flight to finish after that: 30s
 
 	// A client that sends the body of a request, or reads the body of an answer, more slowly than this over ten seconds in which
-	// the gateway waited for it is cut off: bytes a second, 0 is any pace. Event streams and upgraded connections are exempt.
+	// the gateway waited for it is cut off: bytes a second, 0 is any pace. Event streams, calls of gRPC that the node has begun to answer, and upgraded connections are exempt.
 	MinBodyRate route.Size `yaml:"minBodyRate"` // 1KiB
 	MinReadRate route.Size `yaml:"minReadRate"` // 1KiB
 
