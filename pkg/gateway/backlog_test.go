@@ -69,3 +69,53 @@ func TestStopResetsNobody(t *testing.T) {
 		}
 	}
 }
+
+// handed is a listener whose end takes a while, in which one more client comes.
+type handed struct {
+	*net.TCPListener
+	once     sync.Once
+	deadline atomic.Bool // somebody has begun to empty the backlog
+}
+
+func (l *handed) SetDeadline(t time.Time) error {
+	l.deadline.Store(true)
+	return l.TCPListener.SetDeadline(t)
+}
+
+func (l *handed) Close() error {
+	l.once.Do(func() {
+		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+			defer c.Close()
+		}
+		for end := time.Now().Add(200 * time.Millisecond); !l.deadline.Load() && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return l.TCPListener.Close()
+}
+
+// TestCloseListenersLeavesTheSocket: a socket that another process serves by now is closed and nothing else: to empty its backlog would keep new
+// connections out of it for good.
+func TestCloseListenersLeavesTheSocket(t *testing.T) {
+	b := start(t, nil)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &handed{TCPListener: ln.(*net.TCPListener)}
+	served := make(chan error, 1)
+	go func() { served <- b.g.Serve(gateway.Listener{Listener: l}) }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	waitUntil(t, "the listener is served", func() bool { return b.g.Cluster(true).Gateway.Connections == 1 })
+	b.g.CloseListeners()
+	if err := <-served; err != nil {
+		t.Errorf("Serve() = %v", err)
+	}
+	if l.deadline.Load() {
+		t.Error("the backlog of a socket that was handed over was emptied")
+	}
+}

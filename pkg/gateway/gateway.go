@@ -86,7 +86,8 @@ type Gateway struct {
 	date     atomic.Pointer[date]
 	now      atomic.Int64 // the sweep's clock
 	draining atomic.Bool
-	swept    []*conn // the sweep's own, kept for its memory
+	handed   atomic.Bool // another process has the listening sockets
+	swept    []*conn     // the sweep's own, kept for its memory
 	nodeTLS  *tls.Config
 	applying []registry.Node // Apply's own: the nodes of the service whose pool is being updated
 

@@ -176,6 +176,7 @@ func wait(ctx context.Context, d time.Duration) {
 // CloseListeners closes the listeners at once, and with them the connections that wait in their backlogs. It is for a
 // process whose sockets another one serves by now: the backlogs are that one's too. What is connected goes on.
 func (g *Gateway) CloseListeners() {
+	g.handed.Store(true)
 	g.stopAccepting(func(ln net.Listener) { ln.Close() })
 }
 
@@ -206,7 +207,7 @@ func (g *Gateway) emptyBacklog(l Listener) {
 		l.Closing()
 	}
 	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ok {
+	if !ok || g.handed.Load() { // what is set on a socket holds for all processes that have it
 		return
 	}
 	keepOut(l.Listener)
