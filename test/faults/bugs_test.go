@@ -67,18 +67,23 @@ func TestF39Panic(t *testing.T) {
 	for _, p := range s.nodes {
 		r.must(p.Alive(), "%s has ended", p.Name)
 	}
-	ejected, told := 0.0, 0
+	ejected, counted, told := 0.0, 0.0, 0
 	for _, g := range s.gateways {
+		r.must(g.Alive(), "%s has ended", g.Name)
 		n, _ := g.metric("goms_node_ejected")
 		ejected += n
+		n, _ = g.metric("goms_requests_total", `code="5xx"`, `service="count"`)
+		counted += n
 	}
 	for _, n := range s.nodes {
 		told += strings.Count(n.Output(), "handler panicked")
 	}
 	r.set("panics", panics)
 	r.set("statuses", statuses)
+	r.set("counted_5xx", counted)
 	r.set("lines_in_logs", told)
 	r.must(statuses[500] == panics, "%d panics were answered %v", panics, statuses)
+	r.must(counted == panics, "%v answers of 5xx are counted, want %d", counted, panics)
 	r.must(ejected == 0, "%v nodes are ejected for their handler's bug", ejected)
 	r.must(told >= panics, "the nodes said %d times that a handler panicked, want %d", told, panics)
 	r.runs("./pkg/gateway", "^TestPanic")
