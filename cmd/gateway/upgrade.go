@@ -127,9 +127,25 @@ func (u *upgrades) upgrade(ctx context.Context, log *slog.Logger, embedded bool)
 	if err := u.flip.WaitForParent(limit); err != nil { // one that still drains
 		return fmt.Errorf("wait for the process before this one: %w", err)
 	}
-	if err := u.flip.Upgrade(); err != nil {
+	if err := afterParent(limit, u.flip.Upgrade); err != nil {
 		return err
 	}
 	log.Info("a new process has taken over, this one drains")
 	return nil
+}
+
+// afterParent upgrades though tableflip may say for a moment longer that the process before has not exited: it notes that end
+// only after WaitForParent has told of it. The error has no name to compare with.
+func afterParent(ctx context.Context, upgrade func() error) error {
+	for {
+		err := upgrade()
+		if err == nil || err.Error() != "parent hasn't exited" {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
