@@ -73,7 +73,7 @@ func TestF21NodeVanishes(t *testing.T) {
 // TestF23Garbage has a node answer what is no HTTP, a head without an end, and a body without one.
 func TestF23Garbage(t *testing.T) {
 	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true, services: "  garbage:\n    hit: /hit\n"})
+	s := open(r, props{gateways: 1, bare: true, gateway: "  upstreamIdleTimeout: 2s\n", services: "  garbage:\n    hit: /hit\n"})
 	g := s.gateways[0]
 	var how, reused atomic.Int64
 	p := peerOf(t, func(_ *peer, conn net.Conn, br *bufio.Reader) {
