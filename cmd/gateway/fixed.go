@@ -13,16 +13,15 @@ func (c *Config) fixedFiles() map[string]string {
 	p := &c.Project
 	files := map[string]string{
 		"etcd.passwordFile":       p.Etcd.PasswordFile,
+		"etcd.tls.caFile":         p.Etcd.TLS.CAFile,
+		"nodeTLS.caFile":          p.NodeTLS.CAFile,
 		"gateway.tls.acme.caFile": c.Gateway.TLS.ACME.CAFile,
-	}
-	for prefix, t := range map[string]config.TLS{"etcd.tls": p.Etcd.TLS, "nodeTLS": p.NodeTLS} {
-		files[prefix+".caFile"], files[prefix+".certFile"], files[prefix+".keyFile"] = t.CAFile, t.CertFile, t.KeyFile
 	}
 	maps.DeleteFunc(files, func(_, path string) bool { return path == "" })
 	return files
 }
 
-// fixed notices when such files change, which does nothing until a restart: whoever renews a certificate should know.
+// fixed notices when such files change, which does nothing until a restart: whoever replaces an authority should know.
 type fixed struct {
 	files             map[string]string
 	start, seen, told map[string]string // digests by key: at the start, of the last look, and of what was told last
