@@ -270,10 +270,19 @@ func (c *call) run(ctx context.Context) (*Response, error) {
 	last := ErrNoNode
 	how := againFree
 	c.pool.Refresh()
+	c.pool.Tick(nil)
 	c.budget.Request(now())
+	acquire := c.pool.Acquire
+	if !idempotent(c.method) || !c.body.inMem { // what a silent node may keep is not what tries it
+		acquire = c.pool.AcquireOnce
+	}
 	for {
-		node := c.pool.Pick(tried, 0)
-		if node == nil || how == againCosts && !c.budget.Retry(now(), retryPercent, retryFloor) {
+		node, err := acquire(tried, 0)
+		if err != nil {
+			return nil, last
+		}
+		if how == againCosts && !c.budget.Retry(now(), retryPercent, retryFloor) {
+			node.End()
 			return nil, last
 		}
 		tried = append(tried, node)
@@ -290,8 +299,8 @@ var clockStart = time.Now()
 // now is the time for budgets, on a clock that does not go back.
 func now() int64 { return int64(time.Since(clockStart)) }
 
-// try is one attempt, and its span. others says that another could follow; it says whether
-// that may be.
+// try is one attempt, which has begun, and its span. others says that another could follow;
+// it says whether that may be.
 func (c *call) try(ctx context.Context, node *lb.Node, attempt int, others bool) (resp *Response, how again, err error) {
 	span, ctx := c.s.tracer.StartSpanFromContext(ctx, methodName(c.method)+" "+c.url.Path, zipkin.Kind(model.Client),
 		zipkin.RemoteEndpoint(&model.Endpoint{ServiceName: c.service}))
@@ -301,7 +310,6 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int, others bool)
 	if attempt > 1 {
 		span.Tag("attempt", strconv.Itoa(attempt))
 	}
-	node.Begin()
 	defer node.End()
 
 	var w wire

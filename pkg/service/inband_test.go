@@ -409,6 +409,55 @@ func TestCallGoesOnAfterRefusal(t *testing.T) {
 	}
 }
 
+// TestCallLeavesSilentNode: a node that takes requests and answers none is left out while another answers, and no POST tries it.
+func TestCallLeavesSilentNode(t *testing.T) {
+	caller, _ := pair(t, 1, callee)
+	var taken atomic.Int64
+	fakeNode(t, caller.Registry, func(conn net.Conn) {
+		defer conn.Close()
+		r := bufio.NewReader(conn)
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			taken.Add(1)
+		}
+	})
+	caller.Await(t, "user", 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	call := func() error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		_, err := caller.Service.Call(ctx, "user", "login", &service.Request{Method: "POST", JSON: 1})
+		return err
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	// One after the other they come to one node and the other; those that came to the silent one wait there.
+	answered := 0
+	for began := time.Now(); answered < 50 && time.Since(began) < 30*time.Second; {
+		before, done := taken.Load(), make(chan error, 1)
+		all.Go(func() { done <- call() })
+		for waiting := true; waiting; {
+			select {
+			case err := <-done:
+				if waiting = false; err != nil {
+					t.Fatalf("POST = %v", err)
+				}
+				answered++
+			case <-time.After(20 * time.Millisecond):
+				if taken.Load() > before {
+					waiting, answered = false, 0
+				}
+			}
+		}
+	}
+	if answered < 50 {
+		t.Errorf("the silent node still gets requests, %d in all", taken.Load())
+	}
+}
+
 // TestCallHeedsDraining: a node's own word is enough.
 func TestCallHeedsDraining(t *testing.T) {
 	caller, users := pair(t, 1, callee)
