@@ -421,7 +421,7 @@ func TestCommentedDefaults(t *testing.T) {
 	if len(c.Service.TrustedProxies) != 0 || fmt.Sprint(c.Service) != fmt.Sprint(want) {
 		t.Errorf("service.yml shows %+v\nwant %+v", c.Service, want)
 	}
-	if shown != 11 {
-		t.Errorf("%d commented keys, want 11", shown)
+	if shown != 13 {
+		t.Errorf("%d commented keys, want 13", shown)
 	}
 }
