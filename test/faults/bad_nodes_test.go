@@ -167,9 +167,9 @@ func TestF25StaleConnections(t *testing.T) {
 		fmt.Fprint(w, req.URL.Query().Get("id"))
 	})}
 	defer server.Close()
-	// Forty nodes, of which each is asked every tenth of a second.
-	forty := func() (addrs []string) {
-		for range 40 {
+	// Eighty nodes, of which each is asked every tenth of a second.
+	eighty := func() (addrs []string) {
+		for range 80 {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -179,9 +179,11 @@ func TestF25StaleConnections(t *testing.T) {
 		}
 		return addrs
 	}
-	s.joinAs("count", `{"idle":100}`, forty()...)
-	s.join("unsaid", forty()...)
-	l := s.load()
+	s.joinAs("count", `{"idle":100}`, eighty()...)
+	s.join("unsaid", eighty()...)
+	const rate = 800
+	l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: rate}
+	l.Start()
 	for n, goal := 0, times(100_000, 5000); n < goal; n, _ = l.Sent() {
 		wait(t, 100*time.Millisecond)
 	}
@@ -189,9 +191,9 @@ func TestF25StaleConnections(t *testing.T) {
 	r.account(res, losses{twice: res.Requests / 100}, &seen)
 	retries, _ := s.gateways[0].metric("goms_retries_total")
 	r.set("retries", retries)
-	unsaid := &load.Load{Addrs: s.front, Path: "/api/unsaid/hit", Posts: -1}
+	unsaid := &load.Load{Addrs: s.front, Path: "/api/unsaid/hit", Posts: -1, Rate: rate}
 	unsaid.Start()
-	wait(t, lasting(60*time.Second, 10*time.Second))
+	wait(t, lasting(30*time.Second, 10*time.Second))
 	left := unsaid.Stop()
 	r.set("unsaid_requests", left.Requests)
 	r.set("unsaid_lost", left.Lost)

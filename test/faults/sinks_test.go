@@ -61,7 +61,7 @@ func TestF42ZipkinBroken(t *testing.T) {
 		before, _ := g.Memory()
 		l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: 1000}
 		l.Start()
-		wait(t, lasting(60*time.Second, 5*time.Second))
+		wait(t, lasting(30*time.Second, 5*time.Second))
 		res := l.Stop()
 		_, peak := g.Memory()
 		dropped, _ := g.metric("goms_spans_total", `result="dropped"`)

@@ -117,7 +117,7 @@ type sample struct {
 // not grow. GOMS_SOAK_HOURS says how long.
 func TestF51Soak(t *testing.T) {
 	r := begin(t)
-	span := lasting(10*time.Minute, 2*time.Minute)
+	span := lasting(5*time.Minute, 2*time.Minute)
 	if text := os.Getenv("GOMS_SOAK_HOURS"); text != "" {
 		hours, err := strconv.ParseFloat(text, 64)
 		if err != nil {
