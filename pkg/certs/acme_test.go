@@ -180,8 +180,8 @@ func TestACMEByHTTP(t *testing.T) {
 	defer httpLn.Close()
 	p := pebble.Start(t, port(t, tlsLn.Addr().String()), port(t, httpLn.Addr().String()), time.Hour)
 	a, dir, l := newAuthority(t), t.TempDir(), &logs{}
-	ca := filepath.Join(dir, "clients.pem")
-	write(t, ca, a.pem)
+	ca := filepath.Join(dir, "clients.PEM")
+	write(t, ca, a.PEM)
 	cache, err := certs.DirCache(filepath.Join(dir, "new", "cache"))
 	must(t, err)
 	file := a.pair(dir, "a", "*.goms.test")
@@ -351,8 +351,8 @@ func TestACMEStoreAway(t *testing.T) {
 func TestChallengeWithClientCertificates(t *testing.T) {
 	a, dir := newAuthority(t), t.TempDir()
 	file := a.pair(dir, "a", "a.goms.test")
-	ca := filepath.Join(dir, "clients.pem")
-	write(t, ca, a.pem)
+	ca := filepath.Join(dir, "clients.PEM")
+	write(t, ca, a.PEM)
 	store := &kv{values: map[string][]byte{"a.goms.test+token": append(read(t, file.KeyFile), read(t, file.CertFile)...)}}
 	f := func(ca string, want bool) {
 		t.Helper()

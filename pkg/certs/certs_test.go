@@ -53,7 +53,7 @@ func TestCertificateByAddress(t *testing.T) {
 	first := a.pair(dir, "first", "first.test", "192.0.2.1")
 	local := a.pair(dir, "local", "127.0.0.1", "::1")
 	addr := serve(t, open(t, certs.Options{Pairs: []certs.Pair{first, local}}).ServerConfig())
-	c, err := dial(addr, &tls.Config{RootCAs: a.pool(), ServerName: "127.0.0.1"})
+	c, err := dial(addr, &tls.Config{RootCAs: a.Pool(), ServerName: "127.0.0.1"})
 	if err != nil {
 		t.Fatalf("handshake by address = %v, want the certificate of the address", err)
 	}
@@ -66,7 +66,7 @@ func TestProtocols(t *testing.T) {
 	addr := serve(t, open(t, certs.Options{Pairs: []certs.Pair{a.pair(t.TempDir(), "a", "a.test")}}).ServerConfig())
 	f := func(lo, hi uint16, offer []string, want string) {
 		t.Helper()
-		c, err := dial(addr, &tls.Config{RootCAs: a.pool(), ServerName: "a.test", MinVersion: lo, MaxVersion: hi, NextProtos: offer})
+		c, err := dial(addr, &tls.Config{RootCAs: a.Pool(), ServerName: "a.test", MinVersion: lo, MaxVersion: hi, NextProtos: offer})
 		if want == "refused" {
 			if err == nil {
 				t.Errorf("handshake with versions %x to %x, protocols %q succeeded", lo, hi, offer)
@@ -100,7 +100,7 @@ func TestReload(t *testing.T) {
 	p := a.pair(dir, "a", "a.test")
 	addr := serve(t, open(t, certs.Options{Pairs: []certs.Pair{p}, Log: l.logger()}).ServerConfig())
 	sessions := tls.NewLRUClientSessionCache(1)
-	config := &tls.Config{RootCAs: a.pool(), ServerName: "a.test", ClientSessionCache: sessions}
+	config := &tls.Config{RootCAs: a.Pool(), ServerName: "a.test", ClientSessionCache: sessions}
 	standing, err := dial(addr, config)
 	must(t, err)
 	defer standing.Close()
@@ -199,7 +199,7 @@ func TestConcurrentHandshakes(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			config := &tls.Config{RootCAs: a.pool(), ServerName: "a.test"}
+			config := &tls.Config{RootCAs: a.Pool(), ServerName: "a.test"}
 			for {
 				select {
 				case <-stop:
@@ -225,14 +225,14 @@ func TestConcurrentHandshakes(t *testing.T) {
 
 func TestClientCertificates(t *testing.T) {
 	a, clients, strangers, dir, l := newAuthority(t), newAuthority(t), newAuthority(t), t.TempDir(), &logs{}
-	ca := filepath.Join(dir, "clients.pem")
-	write(t, ca, clients.pem)
+	ca := filepath.Join(dir, "clients.PEM")
+	write(t, ca, clients.PEM)
 	addr := serve(t, open(t, certs.Options{
 		Pairs: []certs.Pair{a.pair(dir, "a", "a.test")}, ClientCAFile: ca, Log: l.logger(),
 	}).ServerConfig())
 	accepted := func(version uint16, sessions tls.ClientSessionCache, cert ...tls.Certificate) (ok, resumed bool) {
 		config := &tls.Config{
-			RootCAs: a.pool(), ServerName: "a.test", ClientSessionCache: sessions, MinVersion: version, MaxVersion: version,
+			RootCAs: a.Pool(), ServerName: "a.test", ClientSessionCache: sessions, MinVersion: version, MaxVersion: version,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				if len(cert) == 0 {
 					return &tls.Certificate{}, nil
@@ -265,12 +265,12 @@ func TestClientCertificates(t *testing.T) {
 		}
 	}
 
-	write(t, ca, append(read(t, ca), strangers.pem[:len(strangers.pem)/2]...)) // half written
+	write(t, ca, append(read(t, ca), strangers.PEM[:len(strangers.PEM)/2]...)) // half written
 	eventually(t, "complaint", func() bool { return l.count("only 1 of 2 certificates can be read") == 1 })
 	if ok, _ := accepted(tls.VersionTLS13, nil, known); !ok {
 		t.Error("client was refused while the new authorities are broken")
 	}
-	write(t, ca, strangers.pem)
+	write(t, ca, strangers.PEM)
 	eventually(t, "new authority", func() bool { ok, _ := accepted(tls.VersionTLS13, nil, stranger); return ok })
 	for v, s := range sessions {
 		if ok, _ := accepted(v, nil, known); ok {
@@ -329,7 +329,7 @@ func TestOpenErrors(t *testing.T) {
 	f(ca, text, "no certificate in it")
 	ca.ClientCAFile = good.KeyFile
 	f(ca, good.KeyFile, "no certificate in it")
-	ca.ClientCAFile = file("junk.pem", a.pem, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	ca.ClientCAFile = file("junk.pem", a.PEM, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	f(ca, "junk.pem")
 }
 
@@ -348,9 +348,9 @@ func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const day = 24 * time.Hour
 		a, dir, l := newAuthority(t), t.TempDir(), &logs{}
-		p := a.write(dir, "old", &x509.Certificate{
+		p := a.write(dir, "old", a.Sign(&x509.Certificate{
 			DNSNames: []string{"a.test"}, NotBefore: time.Now().Add(-20 * day), NotAfter: time.Now().Add(10*day + time.Hour),
-		})
+		}))
 		s, err := certs.Open(certs.Options{Pairs: []certs.Pair{p}, Interval: time.Hour, Log: l.logger()})
 		must(t, err)
 		run(t, s)

@@ -3,16 +3,12 @@ package certs_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/goms-io/goms/pkg/certs"
+	"github.com/goms-io/goms/pkg/certs/certstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,84 +31,35 @@ const look = 5 * time.Millisecond
 
 // authority signs certificates.
 type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
+	*certstest.Authority
+
+	t *testing.T
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	a := &authority{t: t}
-	a.cert, a.key, a.pem, _ = a.sign(&x509.Certificate{
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, Subject: pkix.Name{CommonName: "test root"},
-	})
-	return a
+	return &authority{certstest.New(t), t}
 }
 
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-// sign fills in what is missing in c and signs it, or makes it sign itself when there is no authority yet.
-func (a *authority) sign(c *x509.Certificate) (cert *x509.Certificate, key *ecdsa.PrivateKey, certPEM, keyPEM []byte) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(a.t, err)
-	c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62))
-	must(a.t, err)
-	if c.NotAfter.IsZero() {
-		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
-	}
-	if !c.IsCA {
-		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	}
-	parent, signer := c, key
-	if a.cert != nil {
-		parent, signer = a.cert, a.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	must(a.t, err)
-	cert, err = x509.ParseCertificate(der)
-	must(a.t, err)
-	raw, err := x509.MarshalECPrivateKey(key)
-	must(a.t, err)
-	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
-}
-
-// pair writes a certificate for names, of which those that are addresses are so in it, and returns its files.
+// pair writes a certificate for names and returns its files.
 func (a *authority) pair(dir, file string, names ...string) certs.Pair {
 	a.t.Helper()
-	c := &x509.Certificate{}
-	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			c.IPAddresses = append(c.IPAddresses, ip)
-		} else {
-			c.DNSNames = append(c.DNSNames, name)
-		}
-	}
-	return a.write(dir, file, c)
+	return a.write(dir, file, a.Host(names...))
 }
 
-func (a *authority) write(dir, file string, c *x509.Certificate) certs.Pair {
+// write writes a certificate and its key as a careless operator does: the files are short for a moment, and one is there before the other.
+func (a *authority) write(dir, file string, signed certstest.Pair) certs.Pair {
 	a.t.Helper()
-	_, _, certPEM, keyPEM := a.sign(c)
 	p := certs.Pair{CertFile: filepath.Join(dir, file+".pem"), KeyFile: filepath.Join(dir, file+".key")}
-	write(a.t, p.CertFile, certPEM)
-	write(a.t, p.KeyFile, keyPEM)
+	write(a.t, p.CertFile, signed.Cert)
+	write(a.t, p.KeyFile, signed.Key)
 	return p
 }
 
 // client returns the certificate of a client.
 func (a *authority) client() tls.Certificate {
 	a.t.Helper()
-	_, _, certPEM, keyPEM := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "client"}})
-	c, err := tls.X509KeyPair(certPEM, keyPEM)
-	must(a.t, err)
-	return c
+	return a.Sign(&x509.Certificate{Subject: pkix.Name{CommonName: "client"}}).TLS(a.t)
 }
 
 func write(t *testing.T, file string, content []byte) {

@@ -2,16 +2,9 @@ package service_test
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -26,6 +19,7 @@ import (
 	"github.com/gin-gonic/gin"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/service"
@@ -34,61 +28,27 @@ import (
 
 // authority signs certificates into files.
 type authority struct {
+	*certstest.Authority
+
 	t    *testing.T
 	dir  string
 	file string // its own certificate
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	a.file, _ = a.sign("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	a := &authority{Authority: certstest.New(t), t: t, dir: t.TempDir()}
+	a.file = filepath.Join(a.dir, "ca.pem")
+	if err := os.WriteFile(a.file, a.PEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return a
-}
-
-// sign writes a certificate and its key. The first is the authority's own.
-func (a *authority) sign(name string, c *x509.Certificate) (certFile, keyFile string) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	c.SerialNumber, _ = rand.Int(rand.Reader, big.NewInt(1<<62))
-	c.Subject = pkix.Name{CommonName: name}
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := c, key
-	if a.cert != nil {
-		parent, signer = a.cert, a.key
-		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if a.cert == nil {
-		a.key = key
-		if a.cert, err = x509.ParseCertificate(der); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-	raw, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+".key")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }
 
 // host signs a certificate for a node on loopback.
 func (a *authority) host(name string) (certFile, keyFile string) {
-	return a.sign(name, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name + ".test"}})
+	a.t.Helper()
+	return a.Host("127.0.0.1", name+".test").Write(a.t, a.dir, name)
 }
 
 // secure makes a node speak TLS, and trust the others of the authority.
@@ -169,9 +129,7 @@ func TestPlainAndTLSNodes(t *testing.T) {
 }
 
 func trust(a *authority) *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: a.Pool(), MinVersion: tls.VersionTLS12}
 }
 
 // TestCallTrustsNobodyElse: a node of another authority, or one that does not know ours, is not called, in plain

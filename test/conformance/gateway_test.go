@@ -4,17 +4,10 @@ package conformance_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -23,33 +16,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/test/process"
 )
-
-// certificate makes a self-signed certificate for 127.0.0.1, in PEM.
-func certificate(t testing.TB) (cert, key []byte, pool *x509.CertPool) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), pool
-}
 
 // gateway is a gateway process on its embedded etcd, with a plain and a TLS listener.
 type gateway struct {
@@ -65,19 +34,18 @@ type gateway struct {
 func startGateway(t testing.TB, services string, settings ...string) *gateway {
 	t.Helper()
 	dir := t.TempDir()
-	cert, key, roots := certificate(t)
+	authority := certstest.New(t)
+	certFile, keyFile := authority.Host().Write(t, dir, "tls")
 	etcd := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
 	httpPort, rpcPort, tlsPort, adminPort := process.FreePort(t), process.FreePort(t), process.FreePort(t), process.FreePort(t)
-	g := &gateway{t: t, plain: fmt.Sprintf("127.0.0.1:%d", httpPort), https: fmt.Sprintf("127.0.0.1:%d", tlsPort), admin: fmt.Sprintf("127.0.0.1:%d", adminPort), roots: roots}
+	g := &gateway{t: t, plain: fmt.Sprintf("127.0.0.1:%d", httpPort), https: fmt.Sprintf("127.0.0.1:%d", tlsPort), admin: fmt.Sprintf("127.0.0.1:%d", adminPort), roots: authority.Pool()}
 	config := fmt.Sprintf("projectName: goms\ncallServiceKey: %q\netcd: {embedded: {addr: %q, dir: %q}}\ngateway:\n", process.CallKey, etcd, filepath.Join(dir, "data"))
-	config += fmt.Sprintf("  listenHost: 127.0.0.1\n  adminPort: %d\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", adminPort, tlsPort, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	config += fmt.Sprintf("  listenHost: 127.0.0.1\n  adminPort: %d\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", adminPort, tlsPort, certFile, keyFile)
 	for _, line := range settings {
 		config += "  " + line + "\n"
 	}
 	process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), config)
 	process.WriteFile(t, filepath.Join(dir, "configs/services.yml"), services)
-	process.WriteFile(t, filepath.Join(dir, "tls.crt"), string(cert))
-	process.WriteFile(t, filepath.Join(dir, "tls.key"), string(key))
 	g.Process = process.Start(t, process.Launch{
 		Path: process.Build(t, "cmd/gateway"), Dir: dir, Args: []string{"-http_port", fmt.Sprint(httpPort), "-rpc_port", fmt.Sprint(rpcPort)},
 	})

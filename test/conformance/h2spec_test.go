@@ -18,10 +18,10 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	gw "github.com/goms-io/goms/pkg/gateway"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/route"
-
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -115,11 +115,7 @@ func serveHTTP2(t *testing.T) (secure, plain string) {
 	}
 	nodeAddr := simpleNode(t, []byte("hello, h2spec\n"))
 	g.Apply(registry.NewSnapshot(1, []registry.Node{registry.NewNode("api", "127.0.0.1:1", nodeAddr)}))
-	certPEM, keyPEM, _ := certificate(t)
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := certstest.New(t).Host().TLS(t)
 	var listeners [2]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {

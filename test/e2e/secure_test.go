@@ -1,60 +1,37 @@
 package e2e_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/test/process"
 )
 
-// nodeCertificate writes a certificate for nodes on this host, which is its own authority, and returns its files.
-func nodeCertificate(t testing.TB) (certFile, keyFile string) {
+// nodeCertificate writes a certificate for nodes on this host, and that of its authority, and returns the files.
+func nodeCertificate(t testing.TB) (certFile, keyFile, caFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nodes"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
-	process.WriteFile(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	process.WriteFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
-	return certFile, keyFile
+	a, dir := certstest.New(t), t.TempDir()
+	certFile, keyFile = a.Host().Write(t, dir, "node")
+	caFile = filepath.Join(dir, "ca.crt")
+	process.WriteFile(t, caFile, string(a.PEM))
+	return certFile, keyFile, caFile
 }
 
 // TestNodesWithTLS runs a whole system whose nodes want TLS and certificates of their callers: gateway to node, node
 // to node, and the nodes' health checks. A gateway without the authority's file reaches nobody, and says why.
 func TestNodesWithTLS(t *testing.T) {
-	certFile, keyFile := nodeCertificate(t)
+	certFile, keyFile, caFile := nodeCertificate(t)
 	secure := fmt.Sprintf("{certFile: %s, keyFile: %s, ", certFile, keyFile)
 	s := newSystem(t, setup{
 		services: "services:\n  user:\n    login: /login\n  order:\n    submit: /order/submit\n",
-		config:   "  tls: " + secure + "clientCAFile: " + certFile + "}\nnodeTLS: " + secure + "caFile: " + certFile + "}\n",
+		config:   "  tls: " + secure + "clientCAFile: " + caFile + "}\nnodeTLS: " + secure + "caFile: " + caFile + "}\n",
 	})
 	gw := s.gateway()
 	user := s.userNode()
@@ -89,7 +66,7 @@ func TestNodesWithTLS(t *testing.T) {
 		t.Errorf("healthcheck exits %d: %s", code, stderr)
 	}
 
-	other, _ := nodeCertificate(t)
+	_, _, other := nodeCertificate(t)
 	config := filepath.Join(s.dir, "other.yml")
 	process.WriteFile(t, config, fmt.Sprintf("callServiceKey: %q\nservices: {user: {login: /login}}\nnodeTLS: {caFile: %s}\n", process.CallKey, other))
 	lost := s.gateway("-config", config)

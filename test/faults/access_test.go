@@ -4,7 +4,10 @@ package faults_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -91,20 +95,16 @@ func revokeRole(r *row) {
 // after a time, one after the other. All read the files at each handshake, so that nobody notices before connections have to be made anew.
 func expireCertificate(r *row) {
 	ttl := 5 * time.Second
-	a, dir := newAuthority(r), r.TempDir()
+	a, dir := certstest.New(r), r.TempDir()
 	authority, server, client := filepath.Join(dir, "authority.pem"), filepath.Join(dir, "etcd.pem"), filepath.Join(dir, "goms.pem")
 	show := func(file string, serial int64, valid time.Duration) (pair tls.Certificate) {
-		cert, key := a.issue(r, serial, valid)
-		swap(r, file, string(cert)+string(key))
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			r.Fatalf("read a certificate: %v", err)
-		}
-		return pair
+		p := a.Sign(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(valid)})
+		swap(r, file, string(p.Cert)+string(p.Key))
+		return p.TLS(r)
 	}
-	process.WriteFile(r, authority, string(a.pem))
+	process.WriteFile(r, authority, string(a.PEM))
 	show(server, 1, time.Hour)
-	secure := &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{show(client, 2, time.Hour)}}
+	secure := &tls.Config{RootCAs: a.Pool(), Certificates: []tls.Certificate{show(client, 2, time.Hour)}}
 	etcd := process.StartEtcdTLS(r, secure, process.PinnedEtcd(r), "--cert-file", server, "--key-file", server, "--trusted-ca-file", authority, "--client-cert-auth")
 	front := relayTo(r, etcd.Addrs[0])
 	s := open(r, props{etcd: etcd, registry: []string{front.addr}, config: fmt.Sprintf(

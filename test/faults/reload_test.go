@@ -5,9 +5,12 @@ package faults_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
 )
@@ -150,16 +154,13 @@ func TestF35ReloadStorm(t *testing.T) {
 // and without, while the configuration changes. All go on, and end with all their bytes.
 func TestF36ReloadUnderStreams(t *testing.T) {
 	r := begin(t)
-	dir, port, trust := t.TempDir(), process.FreePort(t), newAuthority(t)
-	cert, key := trust.issue(t, 1, time.Hour)
-	crtFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	process.WriteFile(t, crtFile, string(cert))
-	process.WriteFile(t, keyFile, string(key))
+	dir, port, trust := t.TempDir(), process.FreePort(t), certstest.New(t)
+	crtFile, keyFile := trust.Host().Write(t, dir, "tls")
 	listeners := fmt.Sprintf("  h2c: true\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", port, crtFile, keyFile)
 	s := open(r, props{gateways: 1, nodes: 1, gateway: listeners})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	streams, dialled := s.streams(ctx, fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: trust.pool, MinVersion: tls.VersionTLS12})
+	streams, dialled := s.streams(ctx, fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: trust.Pool(), MinVersion: tls.VersionTLS12})
 	kinds := map[string]int{}
 	for _, st := range streams {
 		kinds[st.kind]++
@@ -210,17 +211,15 @@ func TestF36ReloadUnderStreams(t *testing.T) {
 func TestF46Certificates(t *testing.T) {
 	r := begin(t)
 	dir, port := t.TempDir(), process.FreePort(t)
-	write := func(cert, key []byte) {
-		swap(t, filepath.Join(dir, "tls.key"), string(key))
-		swap(t, filepath.Join(dir, "tls.crt"), string(cert))
+	authority := certstest.New(t)
+	numbered := func(n int64) certstest.Pair {
+		return authority.Sign(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, SerialNumber: big.NewInt(n)})
 	}
-	authority := newAuthority(t)
-	first, firstKey := authority.issue(t, 1, time.Hour)
-	second, secondKey := authority.issue(t, 2, time.Hour)
-	write(first, firstKey)
-	s := open(r, props{gateways: 1, bare: true, gateway: fmt.Sprintf("  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", port, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))})
+	first, second := numbered(1), numbered(2)
+	certFile, keyFile := first.Write(t, dir, "tls")
+	s := open(r, props{gateways: 1, bare: true, gateway: fmt.Sprintf("  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", port, certFile, keyFile)})
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	trust := &tls.Config{RootCAs: authority.pool, MinVersion: tls.VersionTLS12}
+	trust := &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS12}
 	serial := func() int64 {
 		conn, err := tls.Dial("tcp", addr, trust)
 		if err != nil {
@@ -242,9 +241,9 @@ func TestF46Certificates(t *testing.T) {
 		})
 		return time.Since(began)
 	}
-	write(second, secondKey)
+	second.Write(t, dir, "tls")
 	r.set("taken_ms", shown(2))
-	write([]byte("no certificate"), secondKey)
+	certstest.Pair{Cert: []byte("no certificate"), Key: second.Key}.Write(t, dir, "tls")
 	process.Eventually(t, 30*time.Second, "the broken certificate is complained of", func() error {
 		if !strings.Contains(s.gateways[0].Output(), "tls.crt") {
 			return errors.New("no line names it")
@@ -253,7 +252,7 @@ func TestF46Certificates(t *testing.T) {
 	})
 	kept := serial()
 	r.must(kept == 2, "with a broken certificate, number %d is shown", kept)
-	write(first, firstKey)
+	first.Write(t, dir, "tls")
 	shown(1)
 	r.account(l.Stop(), losses{}, s.witnesses()...)
 }
