@@ -220,6 +220,24 @@ func fakeNode(t *testing.T, reg *registry.Memory, serve func(net.Conn)) string {
 	return n.HTTPAddr
 }
 
+// answering registers a node that gives each request, which has no body that matters, the answer that is returned; "" is none.
+func answering(t *testing.T, reg *registry.Memory, answer func(*http.Request) string) {
+	t.Helper()
+	fakeNode(t, reg, func(conn net.Conn) {
+		defer conn.Close()
+		r := bufio.NewReader(conn)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if _, err := io.WriteString(conn, answer(req)); err != nil {
+				return
+			}
+		}
+	})
+}
+
 func TestCallTriesAnotherNode(t *testing.T) {
 	caller, _ := pair(t, 1, callee)
 	fakeNode(t, caller.Registry, nil)

@@ -413,15 +413,9 @@ func TestCallGoesOnAfterRefusal(t *testing.T) {
 func TestCallLeavesSilentNode(t *testing.T) {
 	caller, _ := pair(t, 1, callee)
 	var taken atomic.Int64
-	fakeNode(t, caller.Registry, func(conn net.Conn) {
-		defer conn.Close()
-		r := bufio.NewReader(conn)
-		for {
-			if _, err := http.ReadRequest(r); err != nil {
-				return
-			}
-			taken.Add(1)
-		}
+	answering(t, caller.Registry, func(*http.Request) string {
+		taken.Add(1)
+		return ""
 	})
 	caller.Await(t, "user", 2)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -462,16 +456,9 @@ func TestCallLeavesSilentNode(t *testing.T) {
 func TestCallHeedsDraining(t *testing.T) {
 	caller, users := pair(t, 1, callee)
 	var seen atomic.Int64
-	fakeNode(t, caller.Registry, func(conn net.Conn) {
-		defer conn.Close()
-		r := bufio.NewReader(conn)
-		for {
-			if _, err := http.ReadRequest(r); err != nil {
-				return
-			}
-			seen.Add(1)
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nGoms-Node: draining\r\nContent-Length: 11\r\n\r\n{\"data\":{}}")
-		}
+	answering(t, caller.Registry, func(*http.Request) string {
+		seen.Add(1)
+		return "HTTP/1.1 200 OK\r\nGoms-Node: draining\r\nContent-Length: 11\r\n\r\n{\"data\":{}}"
 	})
 	caller.Await(t, "user", 2)
 	for i := range 10 {
@@ -495,18 +482,12 @@ func TestCallHeedsDraining(t *testing.T) {
 func TestCallBelievesNoForgery(t *testing.T) {
 	caller, _ := pair(t, 1, callee)
 	var seen atomic.Int64
-	fakeNode(t, caller.Registry, func(conn net.Conn) {
-		defer conn.Close()
-		r := bufio.NewReader(conn)
-		for {
-			if req, err := http.ReadRequest(r); err != nil {
-				return
-			} else if name := req.Header.Get("Goms-Attempt"); len(name) != 16 {
-				t.Errorf("attempt %q, want a name", name)
-			}
-			seen.Add(1)
-			io.WriteString(conn, "HTTP/1.1 503 X\r\nGoms-Refused: "+testKeys(t).Refusal(attemptName)+"\r\nContent-Length: 0\r\n\r\n")
+	answering(t, caller.Registry, func(req *http.Request) string {
+		if name := req.Header.Get("Goms-Attempt"); len(name) != 16 {
+			t.Errorf("attempt %q, want a name", name)
 		}
+		seen.Add(1)
+		return "HTTP/1.1 503 X\r\nGoms-Refused: " + testKeys(t).Refusal(attemptName) + "\r\nContent-Length: 0\r\n\r\n"
 	})
 	caller.Await(t, "user", 2)
 	failed := 0
