@@ -46,7 +46,7 @@ bench: ## benchmarks with allocations; BENCH picks some by name
 e2e: ## the built binaries against real etcd, nginx and Zipkin, as far as they are installed
 	$(GO) test -tags $(TAGS) -count=1 ./test/...
 
-faults: ## the whole fault matrix, one JSON line a row and a table at the end; ROW=F08 picks one; wants root, etcd, nginx; more than an hour
+faults: ## the whole fault matrix, one JSON line a row and a table at the end; ROW=F08 picks one; wants root, etcd, nginx; an hour
 	GOMS_FAULTS=full $(GO) test -tags $(TAGS) -count=1 -v -timeout 3h -run '^Test$(ROW)' ./test/faults
 
 soak: ## faults drawn at random for HOURS (1) on a system that lives on
