@@ -64,8 +64,8 @@ type Server struct {
 	closeErr error
 }
 
-// segment sets etcd's global size of log files before the first server.
-var segment = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegment })
+// The size of log files is a global of etcd's, which any server of the process reads.
+func init() { wal.SegmentSizeBytes = walSegment }
 
 // Start starts a server and returns when it serves. When ctx ends first, Start stops it and returns the error of ctx. ctx has no
 // part in the server's life after that.
@@ -73,7 +73,6 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start embedded etcd: %w", err)
 	}
-	segment()
 	addr, err := listenAddr(c.Addr)
 	if err != nil {
 		return nil, err
