@@ -183,7 +183,7 @@ func TestClientCertificateIsRenewed(t *testing.T) {
 		if got := shown(tls.Ed25519); len(got) != 0 {
 			t.Error("a certificate is shown to a server that cannot take it")
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // of the test's own clock: the files are looked at once a second
 		if err := os.WriteFile("cert.pem", []byte("half of a"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestClientCertificateIsRenewed(t *testing.T) {
 			t.Error("the certificate is forgotten while its file is replaced")
 		}
 		writePair(t)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // as above
 		second := shown(tls.ECDSAWithP256AndSHA256)
 		if len(second) == 0 || bytes.Equal(second, first) {
 			t.Error("a renewed certificate is not shown")

@@ -586,7 +586,7 @@ func TestGomsFieldsStayInsideHTTP2(t *testing.T) {
 func TestAttemptTimeoutNeedsAnother(t *testing.T) {
 	slow := scripted(t, func(a *answerer, r *http.Request) {
 		if r.URL.RawQuery == "slow" {
-			time.Sleep(600 * time.Millisecond)
+			time.Sleep(600 * time.Millisecond) // it is the node that is slow
 		}
 		a.say(200)
 	})

@@ -88,7 +88,7 @@ func (l *handed) Close() error {
 			defer c.Close()
 		}
 		for end := time.Now().Add(200 * time.Millisecond); !l.deadline.Load() && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // between two looks
 		}
 	})
 	return l.TCPListener.Close()
