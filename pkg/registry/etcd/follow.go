@@ -248,10 +248,11 @@ func (f *follower) saw(revision int64) {
 	f.w.r.saw(f.seen)
 }
 
-// monitor sends whether the connection is ready, each time that changes.
+// monitor sends whether the connection is ready, each time that changes. Its first state is not news: gRPC sends requests over a
+// connection before it calls it ready, and one that broke just now changes its state again, or has its streams counted anew.
 func (f *follower) monitor(ctx context.Context) {
 	conn := f.client.ActiveConnection()
-	state := connectivity.Ready
+	state := conn.GetState()
 	for conn.WaitForStateChange(ctx, state) {
 		state = conn.GetState()
 		select {
