@@ -3,7 +3,7 @@
 TAGS      := nomsgpack
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
-FUZZTIME  ?= 30s
+FUZZTIME  ?= 200000x
 BENCH     ?= .
 PKGS      ?= ./...
 ROW       ?=
@@ -37,7 +37,7 @@ test: ## all tests
 race: ## all tests with the race detector
 	$(GO) test -race -tags $(TAGS) $(PKGS)
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
+fuzz: ## every fuzz target for FUZZTIME (200000x)
 	FUZZTIME=$(FUZZTIME) .ci/fuzz
 
 bench: ## benchmarks with allocations; BENCH picks some by name
