@@ -43,12 +43,14 @@ var ProxyHeader = proxyHeader
 // NodeConn is a connection to a node, as the gateway keeps it.
 type NodeConn struct{ c *upstreamConn }
 
-// DialNode connects to a node that publishes TLS.
-func DialNode(n registry.Node, nodeTLS *tls.Config) (NodeConn, error) {
+// NodeDialer returns what connects to a node that publishes TLS.
+func NodeDialer(n registry.Node, nodeTLS *tls.Config) func() (NodeConn, error) {
 	u := &upstream{dialer: newDialer(nil), addr: n.HTTPAddr}
 	u.learn(n, nodeTLS)
-	c, err := u.dial(context.Background(), 5*time.Second)
-	return NodeConn{c}, err
+	return func() (NodeConn, error) {
+		c, err := u.dial(context.Background(), 5*time.Second)
+		return NodeConn{c}, err
+	}
 }
 
 // Quiet is what decides whether an idle connection is used.

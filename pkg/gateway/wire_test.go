@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log"
@@ -107,87 +108,144 @@ func TestNodesWithTLS(t *testing.T) {
 	}
 }
 
-// TestQuiet: a session ticket does not make a connection useless, bytes that nobody asked for and an end do.
-func TestQuiet(t *testing.T) {
+// torn is a node's side of a connection: of the session ticket, the last record of what it sends for the handshake, only the first bytes
+// leave with the rest.
+type torn struct {
+	net.Conn
+	along int // bytes
+	began bool
+	kept  []byte
+}
+
+func (c *torn) Write(b []byte) (int, error) {
+	if c.began {
+		return c.Conn.Write(b)
+	}
+	c.began = true
+	last := 0
+	for next := 0; next < len(b); next += 5 + int(binary.BigEndian.Uint16(b[next+3:])) {
+		last = next
+	}
+	cut := min(last+c.along, len(b))
+	c.kept = bytes.Clone(b[cut:])
+	_, err := c.Conn.Write(b[:cut])
+	return len(b), err
+}
+
+// release sends what was kept.
+func (c *torn) release(t *testing.T) {
+	t.Helper()
+	if _, err := c.Conn.Write(c.kept); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// peers starts a node with TLS 1.3 that does handshakes, and returns both ends of a new connection to it. along is how many bytes of the
+// session ticket leave with the handshake.
+func peers(t *testing.T) func(along int) (gateway.NodeConn, *tls.Conn) {
+	t.Helper()
 	cert, pool := certificate(t)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	say, end := make(chan string), make(chan bool) // polite or not
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
+	t.Cleanup(func() { ln.Close() })
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+	n := registry.NewNode("user", ln.Addr().String(), ln.Addr().String())
+	n.TLS = true
+	dial := gateway.NodeDialer(n, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
+	return func(along int) (gateway.NodeConn, *tls.Conn) {
+		t.Helper()
+		theirs := make(chan *tls.Conn, 1)
+		go func() {
+			defer close(theirs)
 			nc, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			c := nc.(*tls.Conn)
-			c.Handshake() // sends a ticket
-			for text := range say {
-				if text == "" {
-					break
-				}
-				io.WriteString(c, text)
+			c := tls.Server(&torn{Conn: nc, along: along}, config)
+			if err := c.Handshake(); err != nil {
+				t.Error(err)
 			}
-			if <-end {
-				c.Close()
-			} else {
-				c.NetConn().Close()
-			}
-		}
-	}()
-	defer func() { ln.Close(); <-done }()
-	n := registry.NewNode("user", ln.Addr().String(), ln.Addr().String())
-	n.TLS = true
-	connect := func() gateway.NodeConn {
-		t.Helper()
-		c, err := gateway.DialNode(n, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
+			theirs <- c
+		}()
+		ours, err := dial()
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { c.Conn().Close() })
-		eventually(t, "the ticket", c.Waiting)
+		t.Cleanup(func() { ours.Conn().Close() })
+		c := <-theirs
+		t.Cleanup(func() { c.NetConn().Close() })
+		return ours, c
+	}
+}
+
+// TestTicket: a session ticket does not make a connection useless, and is taken in, wherever it lies: on the socket, in TLS's buffer because it
+// came with the end of the handshake, or partly in both.
+func TestTicket(t *testing.T) {
+	connect := peers(t)
+	for i, along := range []int{0, 1, 5, 6, 100, 1 << 10} {
+		c, node := connect(along)
+		held := node.NetConn().(*torn)
+		if resumed := c.Conn().(*tls.Conn).ConnectionState().DidResume; resumed != (i > 0) {
+			t.Errorf("%d bytes along: resumed %v; the ticket before was taken in %v", along, resumed, i > 0)
+		}
+		if !c.Quiet() {
+			t.Fatalf("%d bytes along: a connection with a part of a ticket is not quiet", along)
+		}
+		held.release(t)
+		if len(held.kept) > 0 {
+			eventually(t, "the ticket", c.Waiting)
+		}
 		for range 3 {
 			if !c.Quiet() {
-				t.Fatal("a connection with a ticket is not quiet")
+				t.Fatalf("%d bytes along: a connection with a ticket is not quiet", along)
 			}
 		}
 		if c.Waiting() {
-			t.Fatal("the ticket was not taken in")
+			t.Errorf("%d bytes along: the ticket was not taken in", along)
 		}
-		return c
+		io.WriteString(node, "an answer")
+		if m, err := io.ReadFull(c.Conn(), make([]byte, 9)); err != nil {
+			t.Errorf("%d bytes along: read %d bytes of the answer, %v", along, m, err)
+		}
 	}
-	c := connect()
-	say <- "hello"
-	buf := make([]byte, 10)
-	if m, err := io.ReadFull(c.Conn(), buf[:4]); err != nil {
-		t.Fatalf("Read() = %q, %v", buf[:m], err)
+}
+
+// TestQuiet: bytes that nobody asked for make a connection useless, and so does its end.
+func TestQuiet(t *testing.T) {
+	connect := peers(t)
+	c, node := connect(1 << 10)
+	if !c.Quiet() {
+		t.Error("a new connection is not quiet")
+	}
+	io.WriteString(node, "hello")
+	if m, err := io.ReadFull(c.Conn(), make([]byte, 4)); err != nil {
+		t.Fatalf("read %d bytes, %v", m, err)
 	}
 	if c.Quiet() { // the rest is in TLS's buffer, not on the socket
 		t.Error("a connection with the rest of an answer is quiet")
 	}
-	say <- ""
-	end <- true
-
-	for _, polite := range []bool{true, false} {
-		c = connect()
-		say <- ""
-		end <- polite
-		eventually(t, "the end", c.Waiting)
+	for what, do := range map[string]func(*tls.Conn) error{
+		"a polite end": (*tls.Conn).Close,
+		"an end":       func(c *tls.Conn) error { return c.NetConn().Close() },
+		"bytes that nobody asked for": func(c *tls.Conn) error {
+			_, err := io.WriteString(c, "unasked")
+			return err
+		},
+	} {
+		c, node = connect(1 << 10)
+		if !c.Quiet() {
+			t.Errorf("before %s the connection is not quiet", what)
+		}
+		if err := do(node); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, what, c.Waiting)
 		if c.Quiet() {
-			t.Errorf("a connection that has ended, politely %v, is quiet", polite)
+			t.Errorf("a connection with %s is quiet", what)
 		}
 	}
-	c = connect()
-	say <- "unasked"
-	eventually(t, "the bytes", c.Waiting)
-	if c.Quiet() {
-		t.Error("a connection with bytes that nobody asked for is quiet")
-	}
-	say <- ""
-	end <- true
 }
 
 // TestNodesThatCannotProveThemselves: the request goes to another node, also a POST, since nothing of it has
