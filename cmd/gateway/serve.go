@@ -184,7 +184,7 @@ func (p *process) assemble(addrs []string) error {
 	if p.certs != nil {
 		more = append(more, certMetrics{p.certs})
 	}
-	nodeTLS, err := c.Project.NodeClientTLS()
+	nodeTLS, err := c.Project.NodeClientTLS(p.log)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"sync"
-	"time"
+	"log/slog"
 )
 
 // TLS says how a client secures its connections. The zero value is no TLS.
@@ -33,8 +32,10 @@ func (t TLS) Validate() error {
 // ClientConfig reads the files. It returns nil when t is not Enabled. The caller
 // owns the result. The certificate is read again as it is shown, at most once a second,
 // so that it may be renewed while the program runs: GetClientCertificate returns the
-// last one that was good, Certificates holds the first.
-func (t TLS) ClientConfig() (*tls.Config, error) {
+// last one that was good, Certificates holds the first. log is told when another one is
+// shown, when the files begin to hold none that is good, with the reason, and when they
+// do again; nil discards. The result is safe for concurrent use, as any *tls.Config.
+func (t TLS) ClientConfig(log *slog.Logger) (*tls.Config, error) {
 	if !t.Enabled() {
 		return nil, nil
 	}
@@ -53,38 +54,14 @@ func (t TLS) ClientConfig() (*tls.Config, error) {
 		}
 	}
 	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		shown, err := newShown(t.CertFile, t.KeyFile, log)
 		if err != nil {
-			return nil, fmt.Errorf("load certFile %q and keyFile %q: %w", t.CertFile, t.KeyFile, err)
+			return nil, err
 		}
-		cfg.Certificates = []tls.Certificate{pair}
-		cfg.GetClientCertificate = (&shown{certFile: t.CertFile, keyFile: t.KeyFile, pair: &pair, read: time.Now()}).get
+		cfg.Certificates = []tls.Certificate{*shown.pair}
+		cfg.GetClientCertificate = shown.get
 	}
 	return cfg, nil
-}
-
-// shown is the certificate that a client shows, as its files have it.
-type shown struct {
-	certFile, keyFile string
-
-	mu   sync.Mutex // guards what follows
-	pair *tls.Certificate
-	read time.Time // when it was looked at the files
-}
-
-func (s *shown) get(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Since(s.read) >= time.Second {
-		s.read = time.Now()
-		if pair, err := tls.LoadX509KeyPair(s.certFile, s.keyFile); err == nil { // else they are being replaced
-			s.pair = &pair
-		}
-	}
-	if asked.SupportsCertificate(s.pair) != nil {
-		return &tls.Certificate{}, nil // as with Certificates: none is shown, and the server may do without
-	}
-	return s.pair, nil
 }
 
 // keyError is an error about one key of the struct that was asked.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"os"
 	"reflect"
@@ -132,7 +133,7 @@ func TestTLS(t *testing.T) {
 	writePair(t)
 	f := func(c config.TLS, want string) *tls.Config {
 		t.Helper()
-		cfg, err := c.ClientConfig()
+		cfg, err := c.ClientConfig(nil)
 		if text(err) != want || (err != nil && cfg != nil) {
 			t.Errorf("%+v.ClientConfig() = %v, want %s", c, err, want)
 		}
@@ -156,12 +157,19 @@ func TestTLS(t *testing.T) {
 	f(config.TLS{CertFile: "none", KeyFile: "key.pem"}, `load certFile "none" and keyFile "key.pem": open none: no such file or directory`)
 }
 
-// TestClientCertificateIsRenewed replaces the certificate that a client shows.
+// TestClientCertificateIsRenewed replaces the certificate that a client shows, and breaks it for a while.
 func TestClientCertificateIsRenewed(t *testing.T) {
 	write(t, nil)
 	synctest.Test(t, func(t *testing.T) {
 		writePair(t)
-		cfg, err := config.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}.ClientConfig()
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+		cfg, err := config.TLS{CertFile: "cert.pem", KeyFile: "key.pem"}.ClientConfig(log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,27 +184,71 @@ func TestClientCertificateIsRenewed(t *testing.T) {
 			}
 			return bytes.Join(pair.Certificate, nil)
 		}
-		first := cfg.Certificates[0].Certificate[0]
-		if got := shown(tls.ECDSAWithP256AndSHA256); !bytes.Equal(got, first) {
-			t.Error("another certificate is shown than that of the file")
+		// later has three handshakes, in each of which the files are looked at, and returns what they showed and what was told.
+		later := func() ([]byte, string) {
+			t.Helper()
+			out.Reset()
+			var last []byte
+			for range 3 {
+				time.Sleep(time.Second) // of the test's own clock: the files are looked at once a second
+				last = shown(tls.ECDSAWithP256AndSHA256)
+			}
+			return last, out.String()
 		}
+		f := func(what string, want []byte, told string) {
+			t.Helper()
+			if got, lines := later(); !bytes.Equal(got, want) || lines != told {
+				t.Errorf("%s: the certificate expected %v, told %q, want %q", what, bytes.Equal(got, want), lines, told)
+			}
+		}
+		first := cfg.Certificates[0].Certificate[0]
+		f("nothing has changed", first, "")
 		if got := shown(tls.Ed25519); len(got) != 0 {
 			t.Error("a certificate is shown to a server that cannot take it")
 		}
-		time.Sleep(time.Second) // of the test's own clock: the files are looked at once a second
-		if err := os.WriteFile("cert.pem", []byte("half of a"), 0o600); err != nil {
+		good := map[string][]byte{"cert.pem": read(t, "cert.pem"), "key.pem": read(t, "key.pem")}
+		broken := `level=ERROR msg="changed client certificate cannot be used, the one before stays" err="load certFile \"cert.pem\" and keyFile \"key.pem\": `
+		replace(t, "cert.pem", []byte("half of a"))
+		f("half a file", first, broken+`tls: failed to find any PEM data in certificate input"`+"\n")
+		f("still", first, "")
+		replace(t, "cert.pem", good["cert.pem"])
+		f("put back", first, `level=INFO msg="client certificate can be used again" file=cert.pem`+"\n")
+		if err := os.Remove("key.pem"); err != nil {
 			t.Fatal(err)
 		}
-		if got := shown(tls.ECDSAWithP256AndSHA256); !bytes.Equal(got, first) {
-			t.Error("the certificate is forgotten while its file is replaced")
-		}
+		f("no key", first, broken+`open key.pem: no such file or directory"`+"\n")
 		writePair(t)
-		time.Sleep(time.Second) // as above
-		second := shown(tls.ECDSAWithP256AndSHA256)
-		if len(second) == 0 || bytes.Equal(second, first) {
-			t.Error("a renewed certificate is not shown")
+		got, told := later()
+		if len(got) == 0 || bytes.Equal(got, first) || told != `level=INFO msg="client certificate reloaded" file=cert.pem`+"\n" {
+			t.Errorf("renewed: the one before %v, told %q", bytes.Equal(got, first), told)
 		}
+		replace(t, "key.pem", good["key.pem"])
+		now := time.Now()
+		if err := os.Chtimes("key.pem", now, now); err != nil { // as if it had been written on the test's own clock
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if out.Reset(); !bytes.Equal(shown(tls.ECDSAWithP256AndSHA256), got) || out.Len() > 0 {
+			t.Errorf("told of half a renewal that is under way: %s", out.String())
+		}
+		f("half a renewal that is over", got, broken+`tls: private key does not match public key"`+"\n")
 	})
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func replace(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // writePair makes cert.pem and key.pem.

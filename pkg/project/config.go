@@ -139,7 +139,7 @@ func (c Config) Validate() error {
 			complain("etcdAddr", "address %q: want host:port", addr)
 		}
 	}
-	if _, err := c.NodeClientTLS(); err != nil && c.NodeTLS.Validate() == nil { // that complains for itself
+	if _, err := c.NodeClientTLS(nil); err != nil && c.NodeTLS.Validate() == nil { // that complains for itself
 		all = append(all, err)
 	}
 	if _, _, err := net.SplitHostPort(c.Etcd.Embedded.Addr); err != nil {
@@ -199,7 +199,7 @@ func (c Config) EtcdConfig(addrs []string, log *slog.Logger) (etcd.Config, error
 	}
 	var secure *tls.Config
 	if c.Etcd.TLS.Enabled() {
-		if secure, err = c.Etcd.TLS.ClientConfig(); err != nil {
+		if secure, err = c.Etcd.TLS.ClientConfig(log); err != nil {
 			return etcd.Config{}, &ConfigError{Key: "etcd.tls", Msg: err.Error()}
 		}
 	}
@@ -209,13 +209,13 @@ func (c Config) EtcdConfig(addrs []string, log *slog.Logger) (etcd.Config, error
 	}, nil
 }
 
-// NodeClientTLS returns how to speak to nodes that publish TLS, never nil. It reads the files. The error is a
-// *ConfigError.
-func (c Config) NodeClientTLS() (*tls.Config, error) {
+// NodeClientTLS returns how to speak to nodes that publish TLS, never nil. It reads the files; log is told when those of the
+// certificate change later, or cannot be used; nil discards. The error is a *ConfigError.
+func (c Config) NodeClientTLS(log *slog.Logger) (*tls.Config, error) {
 	if !c.NodeTLS.Enabled() {
 		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
 	}
-	secure, err := c.NodeTLS.ClientConfig()
+	secure, err := c.NodeTLS.ClientConfig(log)
 	if err != nil {
 		return nil, &ConfigError{Key: "nodeTLS", Msg: err.Error()}
 	}

@@ -2,15 +2,21 @@ package project_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/project"
 )
@@ -79,4 +85,38 @@ func TestHealthcheck(t *testing.T) {
 	if err := project.Healthcheck(context.Background(), port, nil); err == nil {
 		t.Error("Healthcheck() of nobody = nil")
 	}
+}
+
+// TestBrokenClientCertificateIsTold: of those of nodeTLS and of etcd.tls.
+func TestBrokenClientCertificateIsTold(t *testing.T) {
+	certFile, keyFile := certstest.New(t).Host().Write(t, t.TempDir(), "client")
+	synctest.Test(t, func(t *testing.T) {
+		c := project.Default()
+		c.NodeTLS.CertFile, c.NodeTLS.KeyFile = certFile, keyFile
+		c.Etcd.TLS = c.NodeTLS
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		nodes, err := c.NodeClientTLS(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry, err := c.EtcdConfig([]string{"127.0.0.1:1"}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(certFile); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // of the test's own clock: the files are looked at once a second
+		for name, secure := range map[string]*tls.Config{"nodeTLS": nodes, "etcd.tls": registry.TLS} {
+			out.Reset()
+			pair, err := secure.GetClientCertificate(&tls.CertificateRequestInfo{SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, Version: tls.VersionTLS13})
+			if err != nil || len(pair.Certificate) == 0 {
+				t.Errorf("%s: the certificate before is not shown: %v", name, err)
+			}
+			if got := out.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, certFile) {
+				t.Errorf("%s: told %q, want the file", name, got)
+			}
+		}
+	})
 }

@@ -100,7 +100,7 @@ func healthTLS(c Config) (*tls.Config, error) {
 		return nil, nil
 	}
 	t := config.TLS{CAFile: cmp.Or(c.NodeTLS.CAFile, own.CertFile), CertFile: own.CertFile, KeyFile: own.KeyFile}
-	secure, err := t.ClientConfig()
+	secure, err := t.ClientConfig(nil)
 	if err != nil {
 		return nil, &project.ConfigError{Key: "service.tls", Msg: err.Error()}
 	}

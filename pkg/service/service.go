@@ -124,7 +124,7 @@ func New(o Options) (*Service, error) {
 	if err := s.traced(); err != nil {
 		return nil, err
 	}
-	nodeTLS, err := c.NodeClientTLS()
+	nodeTLS, err := c.NodeClientTLS(s.log)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func Start(t testing.TB, name string, setup service.Setup, options ...Options) *
 	case <-time.After(patience):
 		t.Fatalf("run service %q: not registered after %v", name, patience)
 	}
-	if n.secure, err = c.NodeClientTLS(); err != nil {
+	if n.secure, err = c.NodeClientTLS(nil); err != nil {
 		t.Fatalf("make TLS to service %q: %v", name, err)
 	}
 	n.URL, n.RPCAddr = "http://"+s.Node().HTTPAddr, s.Node().RPCAddr
