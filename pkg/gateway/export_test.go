@@ -37,6 +37,13 @@ func RateWindow(t testing.TB, d time.Duration) {
 	t.Cleanup(func() { rateWindow = was })
 }
 
+// CloseTime gives WebSockets d to end when a gateway stops during the test.
+func CloseTime(t testing.TB, d time.Duration) {
+	was := closeTime
+	closeTime = d
+	t.Cleanup(func() { closeTime = was })
+}
+
 // ProxyHeader is proxyHeader.
 var ProxyHeader = proxyHeader
 

@@ -235,6 +235,14 @@ func (g *Gateway) snapshotConns(list []*conn) []*conn {
 	return list
 }
 
+// serves reports whether c is open still.
+func (g *Gateway) serves(c *conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.conns[c]
+	return ok
+}
+
 // closePools closes the idle connections to all nodes.
 func (g *Gateway) closePools() {
 	if v := g.view.Load(); v != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // closeTime is what WebSockets get, when the gateway may wait no longer, to end with Close frames.
-const closeTime = time.Second
+var closeTime = time.Second
 
 // webSocket is a tunnel whose bytes are followed at the boundaries of frames, so that the gateway can end it
 // as RFC 6455 has it: with a Close frame to each side.
@@ -141,7 +141,7 @@ func (c *conn) reopen(nc net.Conn) bool {
 	return true
 }
 
-// partWebSockets ends all WebSockets with Close frames and waits until they are closed, or done is, for
+// partWebSockets ends all WebSockets with Close frames and waits until their connections have ended, or done is, for
 // closeTime at most.
 func (g *Gateway) partWebSockets(done <-chan struct{}) {
 	var leaving []*conn
@@ -155,7 +155,7 @@ func (g *Gateway) partWebSockets(done <-chan struct{}) {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for len(leaving) > 0 {
-		if leaving[0].ws.Load() == nil {
+		if !g.serves(leaving[0]) {
 			leaving = leaving[1:]
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -354,6 +355,7 @@ func TestWebSocketLibrary(t *testing.T) {
 
 // TestWebSocketDrain: both sides are told 1001 at the limit, between two frames, and nothing is cut off.
 func TestWebSocketDrain(t *testing.T) {
+	gateway.CloseTime(t, time.Minute)
 	for _, way := range []string{"HTTP/1.1", "TLS", "HTTP/2", "h2c"} {
 		t.Run(way, func(t *testing.T) {
 			seen := make(chan string, 10)
@@ -417,6 +419,42 @@ func TestWebSocketDrain(t *testing.T) {
 				}
 			case <-time.After(5 * time.Second):
 				t.Error("Shutdown() still waits")
+			}
+		})
+	}
+}
+
+// slowLog takes its time for access records.
+type slowLog struct{ slog.Handler }
+
+func (h slowLog) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "request" {
+		time.Sleep(200 * time.Millisecond) // it is the log that is slow
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// TestWebSocketDrainWaitsForTheRecord: a WebSocket that has closed was not cut off, though its request has not ended yet.
+func TestWebSocketDrainWaitsForTheRecord(t *testing.T) {
+	gateway.CloseTime(t, time.Minute)
+	addr := webSocketNode(t, func(c net.Conn, br *bufio.Reader) {
+		if _, _, _, err := readFrame(br); err == nil {
+			c.Write(appendFrame(nil, fin|opClose, false, []byte(goingAway)))
+		}
+	})
+	for _, way := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(way, func(t *testing.T) {
+			b := startWith(t, slog.New(slowLog{slog.NewTextHandler(io.Discard, nil)}), func(s *gateway.Settings) {
+				s.AccessLog, s.DrainTimeout = true, 10*time.Millisecond
+			}, addr)
+			w := opened(t, b.ways()[way](t))
+			b.tunnels(1)
+			stopped := make(chan error, 1)
+			go func() { stopped <- b.g.Shutdown(context.Background()) }()
+			wantFrame(t, w, fin|opClose, goingAway)
+			w.Write(appendFrame(nil, fin|opClose, true, []byte(goingAway)))
+			if err := <-stopped; err != nil {
+				t.Errorf("Shutdown() = %v", err)
 			}
 		})
 	}
