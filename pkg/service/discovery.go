@@ -43,10 +43,9 @@ func newDiscovery(log *slog.Logger, trust *registry.Trust, nodeTLS *tls.Config, 
 	return d
 }
 
-// apply takes a snapshot; the watch calls it, one at a time. Nodes that are not
-// believed are left out.
+// apply takes a snapshot of the nodes that are believed; the watch calls it, one at a
+// time.
 func (d *discovery) apply(s registry.Snapshot) {
-	s = d.trust.Filter(s)
 	d.updatePools(s)
 	old, self := d.swap(s)
 	select {

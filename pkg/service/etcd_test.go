@@ -10,7 +10,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/gin-gonic/gin"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
 
+	"github.com/goms-io/goms/pkg/registry"
+	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
 	"github.com/goms-io/goms/pkg/service"
 )
@@ -83,13 +88,89 @@ func TestNodeInEtcd(t *testing.T) {
 	noCanary(t, "the output", otherLog.String())
 }
 
+// TestCallsHeedOverrides: what operators set for a node holds for the calls of other services too, over both ports.
+func TestCallsHeedOverrides(t *testing.T) {
+	store, err := embedded.Start(t.Context(), embedded.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), UnsafeNoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	})
+	order, orderDone, log := inEtcd(t, store.Addr(), "order")
+	drained, drainedDone, _ := inEtcd(t, store.Addr(), "user")
+	other, otherDone, _ := inEtcd(t, store.Addr(), "user")
+	health := healthpb.NewHealthClient(order.s.Dial("user"))
+	// seen says which of the nodes some calls come to.
+	seen := func() (http, rpc map[string]bool) {
+		http, rpc = map[string]bool{}, map[string]bool{}
+		for range 6 {
+			resp, err := order.s.Call(t.Context(), "user", "login", nil)
+			if err != nil {
+				continue // not known yet
+			}
+			http[resp.Header.Get("X-Node")] = true
+			var p peer.Peer
+			if _, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{}, grpc.Peer(&p)); err == nil {
+				rpc[p.Addr.String()] = true
+			}
+		}
+		return http, rpc
+	}
+	comeTo := func(what string, nodes ...running) {
+		t.Helper()
+		poll(t, what, func() bool {
+			http, rpc := seen()
+			for _, n := range nodes {
+				if !http[n.s.Node().ID()] || !rpc[n.s.Node().RPCAddr] {
+					return false
+				}
+			}
+			return len(http) == len(nodes) && len(rpc) == len(nodes)
+		})
+	}
+	comeTo("calls come to both nodes", drained, other)
+
+	operator, err := etcd.Open(etcd.Config{Project: "goms", Addrs: []string{store.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer operator.Close()
+	set := func(n running, change func(*registry.Override)) {
+		t.Helper()
+		if _, err := operator.SetOverride(t.Context(), "user", n.s.Node().ID(), func(o *registry.Override) { change(o); o.By = "ann" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(drained, func(o *registry.Override) { o.State = registry.Draining })
+	comeTo("calls leave the node that was drained", other)
+	set(drained, func(o *registry.Override) { o.State = "" })
+	comeTo("calls come to both again", drained, other)
+	set(other, func(o *registry.Override) { o.Weight = 0 })
+	comeTo("calls leave the node that was given no weight", drained)
+	if !strings.Contains(log.String(), "is overridden") || strings.Contains(log.String(), "[user] node ["+other.s.Node().ID()+"] leave") {
+		t.Errorf("the log does not say that nodes are overridden, or says that they left:\n%s", log)
+	}
+	for _, n := range []struct {
+		running
+		done <-chan error
+	}{{order, orderDone}, {drained, drainedDone}, {other, otherDone}} {
+		n.stop()
+		if err := <-n.done; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	}
+}
+
 type running struct {
 	s    *service.Service
 	stop context.CancelFunc
 }
 
 // inEtcd runs a node by its command line.
-func inEtcd(t *testing.T, etcd, name string) (running, <-chan error, *lines) {
+func inEtcd(t *testing.T, addr, name string) (running, <-chan error, *lines) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -102,10 +183,13 @@ func inEtcd(t *testing.T, etcd, name string) (running, <-chan error, *lines) {
 	go func() {
 		done <- service.Run(ctx, service.Options{
 			Name: name, Config: &c, Stdout: out, Stderr: out,
-			Args: []string{"-http_port", "0", "-rpc_port", "0", "-etcd_addr", etcd},
+			Args: []string{"-http_port", "0", "-rpc_port", "0", "-etcd_addr", addr},
 			Env:  func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 		}, func(s *service.Service) error {
-			s.GET("/login", func(c *gin.Context) { service.Success(c, "hello") })
+			s.GET("/login", func(c *gin.Context) {
+				c.Header("X-Node", s.Node().ID())
+				service.Success(c, "hello")
+			})
 			made <- s
 			return nil
 		})

@@ -18,7 +18,8 @@ type Setup func(*Service) error
 // Registry is where a node registers and learns of others. etcd.Registry and
 // registry.Memory are two; registry/registrytest holds them to one contract. All methods
 // run beside one another. A store that is away is no error: they wait for it until the
-// context is done, and return its error then.
+// context is done, and return its error then. One that is a registry.Source too, as etcd's
+// is, is watched as that: calls heed what operators have set for single nodes.
 type Registry interface {
 	// Publish makes the node known, or changes what is known of it; it returns when the
 	// store holds that. When the context ends first, the node stays wanted.

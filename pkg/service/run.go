@@ -62,7 +62,7 @@ func (s *Service) run(ctx context.Context, reg Registry) error {
 	g.Go(func() error { return unless(http.ErrServerClosed, server.Serve(s.secured(s.http)), "serve http") })
 	g.Go(func() error { return unless(grpc.ErrServerStopped, s.rpc.Serve(s.grpc), "serve rpc") })
 	g.Go(func() error { return unlessDone(life, reg.Run(life), "run registry") })
-	g.Go(func() error { return unlessDone(life, reg.Watch(life, s.nodes.apply), "watch registry") })
+	g.Go(func() error { return unlessDone(life, s.watch(life, reg), "watch registry") })
 	if s.certs != nil {
 		g.Go(func() error { return unlessDone(life, s.certs.Run(life), "follow certificates") })
 	}
@@ -85,6 +85,7 @@ func (s *Service) run(ctx context.Context, reg Registry) error {
 // that was handed in.
 func (s *Service) openRegistry() (Registry, func(), error) {
 	if s.registry != nil {
+		s.follow(s.registry)
 		return s.registry, func() {}, nil
 	}
 	c, err := s.config.EtcdConfig(s.config.EtcdAddr, s.log)
@@ -92,16 +93,32 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 		return nil, nil, err
 	}
 	c.Dead = s.nodes.dead
-	c.Takes = func(n registry.Node) bool { return n.Takes() && s.nodes.trust.Check(n) == nil }
+	c.Takes = func(n registry.Node) bool { return s.members.Takes(n) }
 	reg, err := etcd.Open(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open registry: %w", err)
 	}
+	s.follow(reg)
 	return reg, func() {
 		if err := reg.Close(); err != nil {
 			s.log.Warn("registry not closed", "err", err)
 		}
 	}, nil
+}
+
+// follow has what operators set for nodes laid over what the registry says of them, if it knows that.
+func (s *Service) follow(reg Registry) {
+	if source, ok := reg.(registry.Source); ok {
+		s.members = registry.NewMembers(registry.MembersConfig{Source: source, Trust: s.nodes.trust, Log: s.log})
+	}
+}
+
+// watch tells the pools of the nodes that are believed.
+func (s *Service) watch(ctx context.Context, reg Registry) error {
+	if s.members != nil {
+		return s.members.Watch(ctx, s.nodes.apply)
+	}
+	return reg.Watch(ctx, func(all registry.Snapshot) { s.nodes.apply(s.nodes.trust.Filter(all)) })
 }
 
 // listen opens both ports and says so.

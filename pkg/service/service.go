@@ -58,8 +58,9 @@ type Service struct {
 	keys   *auth.CallKeys // those of now, at each use
 	host   string         // published in the registry
 
-	registry Registry        // nil until Run opens etcd
-	reporter *trace.Reporter // nil without a collector
+	registry Registry          // nil until Run opens etcd
+	members  *registry.Members // nil where the registry does not know what operators set; set before it is watched
+	reporter *trace.Reporter   // nil without a collector
 	tracer   *zipkin.Tracer
 	metrics  *metrics
 	rpc      *grpc.Server
@@ -206,7 +207,8 @@ func (s *Service) Node() registry.Node {
 }
 
 // Nodes returns the live nodes of a service, sorted by ID, as last heard from the
-// registry. The slice is shared: do not modify it.
+// registry, with the weight and state that operators have set (gateway node drain,
+// gateway node weight). The slice is shared: do not modify it.
 func (s *Service) Nodes(service string) []registry.Node { return s.nodes.of(service) }
 
 // Ready is closed when the node is registered for the first time.
