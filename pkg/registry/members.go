@@ -135,15 +135,16 @@ func (m *Members) rule(list []Override) {
 	m.mu.Lock()
 	old := m.overrides
 	same := m.ruled && slices.EqualFunc(old, list, sameOverride)
+	m.mu.Unlock()
+	if !same {
+		m.audit(old, list) // who sees them in the status finds the lines
+	}
+	m.mu.Lock()
 	m.ruled = true
 	m.setOverrides(list)
 	known := m.known
 	m.mu.Unlock()
-	if same {
-		return
-	}
-	m.audit(old, list)
-	if known {
+	if known && !same {
 		m.tell()
 	}
 }
