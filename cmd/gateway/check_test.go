@@ -19,7 +19,7 @@ func TestCheckGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, health := rpc.NewServerHealth(keys, nil, nil)
+	srv, health := rpc.NewServerHealth(rpc.ServerConfig{Keys: keys})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,6 @@ package rpc
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc/attributes"
@@ -12,79 +9,99 @@ import (
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/goms-io/goms/pkg/lb"
 )
 
-const balancerName = "goms_weighted"
+const balancerName = "goms_pool"
 
-// weightKey is the attribute of an address that holds its weight, an int.
-type weightKey struct{}
+// poolKey is the attribute of a set of addresses that holds the *lb.Pool of their nodes,
+// nodeKey that of an address that holds its *lb.Node.
+type (
+	poolKey struct{}
+	nodeKey struct{}
+)
 
 // grpc finds balancers by name in one registry of the process, which may only be
 // written before main starts.
-func init() { balancer.Register(weightedBuilder{}) }
+func init() { balancer.Register(pooledBuilder{}) }
 
-type weightedBuilder struct{}
+type pooledBuilder struct{}
 
 // Name is the balancer's name in a service config.
-func (weightedBuilder) Name() string { return balancerName }
+func (pooledBuilder) Name() string { return balancerName }
 
 // Build makes the balancer of one connection.
-func (weightedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return &weighted{cc: cc, service: opts.Target.Endpoint(), conns: map[string]*subConn{}}
+func (pooledBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return &pooled{cc: cc, service: opts.Target.Endpoint(), conns: map[string]*subConn{}}
 }
 
-// weighted keeps a connection to every address and spreads calls over those that
-// are ready, by weight. grpc-go's base balancer is nearly this, but reports the
-// last failure for a moment when the first node of a service has just joined,
-// and has no weights. All methods are called from one goroutine at a time.
-type weighted struct {
+// pooled keeps a connection to every address, and tells the pool of nodes which of them
+// are ready; the pool chooses. grpc-go's base balancer is nearly this, but reports the
+// last failure for a moment when the first node of a service has just joined. All
+// methods are called from one goroutine at a time.
+type pooled struct {
 	cc      balancer.ClientConn
 	service string
+	pool    *lb.Pool            // nil until there was a set of addresses
 	conns   map[string]*subConn // by address
 	lastErr error
 }
 
 type subConn struct {
-	addr   string
-	name   string // that the node has to prove; "" is plain
-	weight int
-	sc     balancer.SubConn
-	state  connectivity.State
+	addr  string
+	name  string // that the node has to prove; "" is plain
+	node  *lb.Node
+	sc    balancer.SubConn
+	state connectivity.State
+}
+
+// link is the Data of a node in the pool.
+type link struct{ ready atomic.Pointer[subConn] } // nil while there is no connection
+
+func linkOf(n *lb.Node) *link { return n.Data.(*link) } //nolint:forcetypeassert // see newPool
+
+// newPool returns a pool of which a node without a connection is an unhealthy one.
+func newPool(service string) *lb.Pool {
+	var p *lb.Pool
+	p = lb.NewPool(service, lb.Options{
+		PanicThreshold: -1, // what is not connected cannot be asked, however many are
+		NewData: func(n *lb.Node) any {
+			p.SetHealth(n, false)
+			return &link{}
+		},
+	})
+	return p
 }
 
 // UpdateClientConnState takes a new set of addresses.
-func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
+func (w *pooled) UpdateClientConnState(s balancer.ClientConnState) error {
+	w.pool, _ = s.ResolverState.Attributes.Value(poolKey{}).(*lb.Pool)
 	seen := make(map[string]bool, len(s.ResolverState.Addresses))
 	for _, a := range s.ResolverState.Addresses {
-		weight, ok := a.Attributes.Value(weightKey{}).(int)
-		if !ok {
-			weight = 1
-		}
+		node, _ := a.Attributes.Value(nodeKey{}).(*lb.Node)
 		name, _ := a.Attributes.Value(secureKey{}).(string)
 		seen[a.Addr] = true
 		if c := w.conns[a.Addr]; c != nil {
-			if c.name == name {
-				c.weight = weight
+			if c.name == name && c.node == node {
 				continue
 			}
-			c.sc.Shutdown() // plain or TLS, it was the other one
+			w.drop(c) // plain or TLS, it was the other one
 		}
-		if err := w.add(&subConn{addr: a.Addr, name: name, weight: weight, state: connectivity.Idle}); err != nil {
+		if err := w.add(&subConn{addr: a.Addr, name: name, node: node, state: connectivity.Idle}); err != nil {
 			w.lastErr = err
 		}
 	}
 	for addr, c := range w.conns {
 		if !seen[addr] {
-			delete(w.conns, addr)
-			c.sc.Shutdown() // calls in progress finish
+			w.drop(c)
 		}
 	}
 	w.publish()
 	return nil
 }
 
-func (w *weighted) add(c *subConn) error {
-	delete(w.conns, c.addr)
+func (w *pooled) add(c *subConn) error {
 	to := resolver.Address{Addr: c.addr}
 	if c.name != "" {
 		to.Attributes = attributes.New(secureKey{}, c.name)
@@ -101,7 +118,20 @@ func (w *weighted) add(c *subConn) error {
 	return nil
 }
 
-func (w *weighted) changed(c *subConn, s balancer.SubConnState) {
+// drop gives a connection up. Calls in progress on it finish.
+func (w *pooled) drop(c *subConn) {
+	delete(w.conns, c.addr)
+	w.unready(c)
+	c.sc.Shutdown()
+}
+
+func (w *pooled) unready(c *subConn) {
+	if linkOf(c.node).ready.CompareAndSwap(c, nil) {
+		w.pool.SetHealth(c.node, false)
+	}
+}
+
+func (w *pooled) changed(c *subConn, s balancer.SubConnState) {
 	if w.conns[c.addr] != c {
 		return // withdrawn
 	}
@@ -118,39 +148,50 @@ func (w *weighted) changed(c *subConn, s balancer.SubConnState) {
 		return
 	}
 	c.state = s.ConnectivityState
-	if c.state != old {
-		w.publish()
+	if c.state == old {
+		return
 	}
+	if c.state == connectivity.Ready {
+		linkOf(c.node).ready.Store(c)
+		w.pool.SetHealth(c.node, true)
+	} else {
+		w.unready(c)
+	}
+	w.publish()
 }
 
 // ResolverError does nothing: this resolver reports none.
-func (w *weighted) ResolverError(error) {}
+func (w *pooled) ResolverError(error) {}
 
 // UpdateSubConnState is never called: every connection has a StateListener.
-func (w *weighted) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+func (w *pooled) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
 // ExitIdle does nothing: connections are never idle.
-func (w *weighted) ExitIdle() {}
+func (w *pooled) ExitIdle() {}
 
-// Close has nothing to free; the connection closes what belongs to it.
-func (w *weighted) Close() {}
+// Close leaves the pool without connections; grpc closes those.
+func (w *pooled) Close() {
+	for _, c := range w.conns {
+		w.unready(c)
+	}
+	w.conns = nil
+}
 
 // publish hands the connection a picker that fits the states.
-func (w *weighted) publish() {
-	var ready []*subConn
-	failed := 0
+func (w *pooled) publish() {
+	ready, failed := 0, 0
 	for _, c := range w.conns {
 		switch c.state {
 		case connectivity.Ready:
-			ready = append(ready, c)
+			ready++
 		case connectivity.TransientFailure:
 			failed++
 		}
 	}
 	state := balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
 	switch {
-	case len(ready) > 0:
-		state = balancer.State{ConnectivityState: connectivity.Ready, Picker: newPicker(ready)}
+	case ready > 0:
+		state = balancer.State{ConnectivityState: connectivity.Ready, Picker: picker{w.pool}}
 	case len(w.conns) == 0:
 		state = w.failure(fmt.Errorf("no node of service %q", w.service))
 	case failed == len(w.conns):
@@ -159,66 +200,6 @@ func (w *weighted) publish() {
 	w.cc.UpdateState(state)
 }
 
-func (w *weighted) failure(err error) balancer.State {
+func (w *pooled) failure(err error) balancer.State {
 	return balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)}
-}
-
-// picker goes round a fixed sequence in which every node stands as often as its
-// weight says, evenly spread.
-type picker struct {
-	turns []balancer.SubConn
-	next  atomic.Uint64
-}
-
-func newPicker(ready []*subConn) *picker {
-	slices.SortFunc(ready, func(a, b *subConn) int { return strings.Compare(a.addr, b.addr) })
-	p := &picker{turns: spread(ready)}
-	p.next.Store(rand.Uint64N(uint64(len(p.turns)))) // else each change of state favours the first
-	return p
-}
-
-// Pick chooses the node of the next call.
-func (p *picker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	i := (p.next.Add(1) - 1) % uint64(len(p.turns))
-	return balancer.PickResult{SubConn: p.turns[i]}, nil
-}
-
-// spread is smooth weighted round robin, worked out once for a whole round.
-func spread(ready []*subConn) []balancer.SubConn {
-	const longest = 1024 // turns in a round; weights are scaled down to fit
-	divisor, sum := 0, 0
-	for _, c := range ready {
-		divisor = gcd(divisor, c.weight)
-		sum += c.weight
-	}
-	weights := make([]int, len(ready))
-	total := 0
-	for i, c := range ready {
-		weights[i] = c.weight / divisor
-		if sum/divisor > longest {
-			weights[i] = max(1, c.weight*longest/sum)
-		}
-		total += weights[i]
-	}
-	credit := make([]int, len(ready))
-	turns := make([]balancer.SubConn, 0, total)
-	for range total {
-		best := 0
-		for i := range credit {
-			credit[i] += weights[i]
-			if credit[i] > credit[best] {
-				best = i
-			}
-		}
-		credit[best] -= total
-		turns = append(turns, ready[best].sc)
-	}
-	return turns
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }

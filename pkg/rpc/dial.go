@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/goms-io/goms/pkg/auth"
+	"github.com/goms-io/goms/pkg/lb"
 )
 
 // DefaultTimeout bounds a unary call whose context has no deadline.
@@ -26,9 +27,11 @@ const DefaultTimeout = 10 * time.Second
 
 // Target is one node that may be given new calls.
 type Target struct {
-	Addr   string // host:port of the node's RPC listener
-	Weight int    // share of the calls relative to the others; below 1 is never chosen
-	TLS    bool   // the node speaks TLS, and is spoken to in no other way
+	Addr     string // host:port of the node's RPC listener
+	Weight   int    // share of the calls relative to the others; below 1 is never chosen
+	TLS      bool   // the node speaks TLS, and is spoken to in no other way
+	Draining bool   // the node is about to leave: it gets calls only when there is no other
+	Backup   bool   // the node gets calls only when none without the mark can be reached
 }
 
 // DialConfig says who is called and with what.
@@ -51,15 +54,25 @@ type DialConfig struct {
 // Conn is a connection to all nodes of one service. It implements
 // grpc.ClientConnInterface, so generated clients take it. Safe for concurrent use.
 //
-// Calls go round the targets by weight, to those that are connected. While there
+// Calls go round the targets by weight, to those that are connected; a target that takes
+// calls and answers none is left out while others answer. While there
 // is no target a call ends at once with codes.Unavailable and the text
 // `no node of service "x"` (or waits, with grpc.WaitForReady). A call that runs
 // when its target is withdrawn is left to finish.
+//
+// A node of the SDK says with each answer whether it is about to leave and how loaded it
+// is, which is heeded at once and kept from the caller. When it proves that it refused a
+// unary call before its handler, because it leaves or has too many, the call goes to
+// another target, whatever its method: nothing was done. Without that proof no call is
+// repeated, and a stream never is.
 type Conn struct {
 	service string
 	timeout time.Duration
 	tracer  *zipkin.Tracer
 	remote  *model.Endpoint
+	keys    *auth.CallKeys
+	pool    *lb.Pool
+	budget  lb.Budget
 	targets *targets
 	cc      *grpc.ClientConn
 }
@@ -77,7 +90,8 @@ func Dial(c DialConfig) (*Conn, error) {
 		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	creds := perNode{c.TLS}
-	t := &targets{service: c.Service, serverName: creds.serverName}
+	pool := newPool(c.Service)
+	t := &targets{pool: pool, serverName: creds.serverName}
 	cc, err := grpc.NewClient(scheme+":///"+c.Service,
 		grpc.WithResolvers(t),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+balancerName+`":{}}]}`),
@@ -101,7 +115,7 @@ func Dial(c DialConfig) (*Conn, error) {
 	}
 	return &Conn{
 		service: c.Service, timeout: c.Timeout, tracer: c.Tracer,
-		remote: &model.Endpoint{ServiceName: c.Service}, targets: t, cc: cc,
+		remote: &model.Endpoint{ServiceName: c.Service}, keys: c.Keys, pool: pool, targets: t, cc: cc,
 	}, nil
 }
 
@@ -121,7 +135,10 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		defer cancel()
 	}
 	span := c.startSpan(ctx, method)
-	err := c.cc.Invoke(outgoing(ctx, span), method, args, reply, opts...)
+	c.refresh()
+	o := newOptions(opts)
+	err := c.attempts(outgoing(ctx, span), method, args, reply, o.each)
+	o.end(err)
 	if span != nil {
 		finishSpan(span, err)
 	}
@@ -132,17 +149,25 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 // but that of ctx.
 func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	span := c.startSpan(ctx, method)
-	if span == nil {
-		return c.cc.NewStream(outgoing(ctx, nil), desc, method, opts...)
+	c.refresh()
+	finish := func(error) {}
+	if span != nil {
+		var once sync.Once
+		finish = func(err error) { once.Do(func() { finishSpan(span, err) }) }
+		opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))
 	}
-	var once sync.Once
-	finish := func(err error) { once.Do(func() { finishSpan(span, err) }) }
-	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))
 	s, err := c.cc.NewStream(outgoing(ctx, span), desc, method, opts...)
 	if err != nil {
 		finish(err)
+		return nil, err
 	}
-	return s, err
+	return stream{s}, nil
+}
+
+// refresh does for the pool what needs the time.
+func (c *Conn) refresh() {
+	c.pool.Refresh()
+	c.pool.Tick(nil)
 }
 
 func (c *Conn) startSpan(ctx context.Context, method string) zipkin.Span {
@@ -159,7 +184,7 @@ const scheme = "goms"
 // targets is the resolver of one Conn: it hands the set it was last given to
 // the connection, each time the connection builds one (it forgets when idle).
 type targets struct {
-	service    string
+	pool       *lb.Pool
 	serverName func(addr string) string // what a node with TLS has to prove
 
 	mu  sync.Mutex // guards what follows
@@ -168,20 +193,26 @@ type targets struct {
 }
 
 func (t *targets) update(set []Target) {
-	addrs := make([]resolver.Address, 0, len(set))
-	for _, n := range set {
-		if n.Weight < 1 {
-			continue
-		}
-		a := attributes.New(weightKey{}, n.Weight)
-		if n.TLS {
-			a = a.WithValue(secureKey{}, t.serverName(n.Addr))
-		}
-		addrs = append(addrs, resolver.Address{Addr: n.Addr, Attributes: a})
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.set = addrs
+	specs := make([]lb.Spec, 0, len(set))
+	secure := map[string]bool{}
+	for _, n := range set {
+		if n.Weight < 1 {
+			continue // no connection is kept to it either
+		}
+		specs = append(specs, lb.Spec{ID: n.Addr, Addr: n.Addr, Weight: n.Weight, Draining: n.Draining, Backup: n.Backup})
+		secure[n.Addr] = n.TLS
+	}
+	t.pool.Update(specs)
+	t.set = make([]resolver.Address, 0, len(specs))
+	for _, n := range t.pool.Nodes() {
+		a := attributes.New(nodeKey{}, n)
+		if secure[n.Addr()] {
+			a = a.WithValue(secureKey{}, t.serverName(n.Addr()))
+		}
+		t.set = append(t.set, resolver.Address{Addr: n.Addr(), Attributes: a})
+	}
 	t.push()
 }
 
@@ -192,7 +223,7 @@ func (t *targets) push() {
 		return
 	}
 	// An error means the connection is closing; there is nobody to tell.
-	_ = t.cc.UpdateState(resolver.State{Addresses: t.set})
+	_ = t.cc.UpdateState(resolver.State{Addresses: t.set, Attributes: attributes.New(poolKey{}, t.pool)})
 }
 
 // Build is called by the connection when it leaves idle.

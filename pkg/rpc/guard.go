@@ -31,6 +31,7 @@ type guard struct {
 	keys   *auth.CallKeys
 	tracer *zipkin.Tracer
 	log    *slog.Logger
+	node   Node // nil: there is nobody to ask
 }
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
@@ -78,20 +79,31 @@ type call struct {
 	method string
 	start  time.Time
 	span   zipkin.Span
+
+	entered bool   // the node counts it
+	proof   string // that the node refused it; "" when it did not
 }
 
 func (g *guard) begin(ctx context.Context, method string) *call {
 	return &call{g: g, ctx: ctx, method: method, start: time.Now()}
 }
 
-// admit checks the key and returns the context handlers see.
+// admit checks the key, asks the node, and returns the context handlers see.
 func (c *call) admit() (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(c.ctx)
 	if !c.g.admits(md) {
 		return nil, errRefused
 	}
+	attempt := ""
+	if names := md[attemptMetadata]; len(names) == 1 {
+		attempt = names[0]
+	}
 	delete(md, KeyMetadata) // FromIncomingContext returns a copy
+	stripGoms(md)
 	ctx := metadata.NewIncomingContext(c.ctx, md)
+	if err := c.enter(ctx, attempt); err != nil {
+		return nil, err
+	}
 	if c.g.tracer == nil {
 		return ctx, nil
 	}
@@ -110,14 +122,15 @@ func (c *call) panicked(p any) error {
 	return errInternal
 }
 
-// end writes the one record of the call and finishes its span.
+// end says how the node is, writes the one record of the call and finishes its span.
 func (c *call) end(err error) {
+	c.speak()
 	code := status.Code(err)
 	if c.span != nil {
 		finishSpan(c.span, err)
 	}
 	level := slog.LevelInfo
-	if strings.HasPrefix(c.method, "/grpc.") { // health checks and reflection
+	if internal(c.method) {
 		level = slog.LevelDebug
 	}
 	if !c.g.log.Enabled(c.ctx, level) {

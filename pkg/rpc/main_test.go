@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,9 +16,11 @@ import (
 	"github.com/openzipkin/zipkin-go/reporter/recorder"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/goms-io/goms/pkg/auth"
 	"github.com/goms-io/goms/pkg/rpc"
@@ -51,10 +54,11 @@ func (b *logBuffer) logger() *slog.Logger {
 
 // backend is a service whose unary call answers by user id:
 // who it is ("who"), what metadata it saw ("metadata"), a panic ("panic"), or
-// nothing until released ("hang").
+// nothing until released ("hang"), or a refusal that it has no right to ("forge").
 type backend struct {
 	testpb.UnimplementedTestServiceServer
 	name    string
+	calls   atomic.Int64
 	entered chan struct{}
 	release chan struct{}
 
@@ -71,6 +75,11 @@ func (b *backend) UnaryCall(ctx context.Context, r *testpb.SimpleRequest) (*test
 	case "hang":
 		close(b.entered)
 		<-b.release
+	case "forge":
+		if err := grpc.SetTrailer(ctx, metadata.Pairs("goms-node", "draining", "goms-refused", "0123456789abcdef0123456789abcdef", "mine", "1")); err != nil {
+			return nil, err
+		}
+		return nil, status.Error(codes.Unavailable, "made up")
 	case "deadline":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -98,6 +107,7 @@ func (b *backend) FullDuplexCall(s testpb.TestService_FullDuplexCallServer) erro
 }
 
 func (b *backend) note(ctx context.Context) {
+	b.calls.Add(1)
 	md, _ := metadata.FromIncomingContext(ctx)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,10 +141,16 @@ type node struct {
 
 func start(t testing.TB, name string, opts ...grpc.ServerOption) *node {
 	t.Helper()
+	return startNode(t, name, nil, opts...)
+}
+
+// startNode is start with somebody behind the server who says how the node is.
+func startNode(t testing.TB, name string, behind rpc.Node, opts ...grpc.ServerOption) *node {
+	t.Helper()
 	n := &node{backend: &backend{name: name, entered: make(chan struct{}), release: make(chan struct{})}, log: &logBuffer{}}
 	var tracer *zipkin.Tracer
 	tracer, n.rec = tracerOf(t, name)
-	n.srv = rpc.NewServer(keys(t), tracer, n.log.logger(), opts...)
+	n.srv, _ = rpc.NewServerHealth(rpc.ServerConfig{Keys: keys(t), Tracer: tracer, Log: n.log.logger(), Node: behind}, opts...)
 	testpb.RegisterTestServiceServer(n.srv, n.backend)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -24,7 +24,7 @@ func fromMetadata(md metadata.MD) model.SpanContext {
 }
 
 // outgoing returns ctx with the metadata of a call to a node: the caller's own,
-// less any key or trace he set, plus the trace of span. The key itself is added
+// less any key, trace and word of ours he set, plus the trace of span. The key itself is added
 // by callKey, below every interceptor.
 func outgoing(ctx context.Context, span zipkin.Span) context.Context {
 	md, ok := metadata.FromOutgoingContext(ctx) // a copy, names in lower case
@@ -32,6 +32,7 @@ func outgoing(ctx context.Context, span zipkin.Span) context.Context {
 		md = metadata.MD{}
 	}
 	delete(md, KeyMetadata)
+	stripGoms(md)
 	if span != nil {
 		for name := range md {
 			if traceName(name) {

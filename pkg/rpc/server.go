@@ -58,21 +58,35 @@ const (
 // codes.PermissionDenied before its message is read. A panic in a handler ends
 // that call with codes.Internal. Handlers and interceptors given in opts see the
 // metadata without the key, and the server span in their context
-// (zipkin.SpanFromContext). Interceptors in opts must use the Chain forms.
+// (zipkin.SpanFromContext). A handler's context ends with the caller's deadline, and
+// passes it on to the calls made with it. Interceptors in opts must use the Chain forms.
 //
 // A nil tracer traces nothing, a nil log discards. The server is not started.
 func NewServer(keys *auth.CallKeys, tracer *zipkin.Tracer, log *slog.Logger, opts ...grpc.ServerOption) *grpc.Server {
-	srv, _ := NewServerHealth(keys, tracer, log, opts...)
+	srv, _ := NewServerHealth(ServerConfig{Keys: keys, Tracer: tracer, Log: log}, opts...)
 	return srv
+}
+
+// ServerConfig is what a server is made of. Keys are required: without any it refuses
+// every call.
+type ServerConfig struct {
+	Keys   *auth.CallKeys
+	Tracer *zipkin.Tracer // nil traces nothing
+	Log    *slog.Logger   // nil discards
+	// Node is asked before each handler, and says in the trailer of each answer how it
+	// is, for a Conn to heed. A call that it refuses ends with codes.Unavailable, or
+	// codes.DeadlineExceeded when its time was over, and with the proof that it was, if
+	// its caller named the attempt. Nil refuses no call and says nothing.
+	Node Node
 }
 
 // NewServerHealth is NewServer that also returns the health service, for a
 // program that reports itself as leaving before it stops.
-func NewServerHealth(keys *auth.CallKeys, tracer *zipkin.Tracer, log *slog.Logger, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+func NewServerHealth(c ServerConfig, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
+	g := &guard{keys: c.Keys, tracer: c.Tracer, log: c.Log, node: c.Node}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
 	}
-	g := &guard{keys: keys, tracer: tracer, log: log}
 	base := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),

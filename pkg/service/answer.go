@@ -20,7 +20,7 @@ type answer struct {
 	hijacked bool
 
 	known bool          // the caller holds the call-service key, so it is told how the node is
-	busy  *atomic.Int64 // requests in handlers, this one included; nil when it is not counted
+	busy  *atomic.Int64 // requests and calls in handlers, this one included; nil when it is not counted
 	proof string        // that the request was refused before its handler; "" when it was not
 	left  func()        // is called when the head leaves; nil when nobody wants to know
 }

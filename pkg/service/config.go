@@ -62,9 +62,10 @@ type NodeConfig struct {
 	// they are plain.
 	TLS ServerTLS `yaml:"tls"`
 
-	// MaxInFlight is how many HTTP requests the node has in its handlers at once; a
-	// further one is answered 503 before its handler, so that gateways take it to another
-	// node. 0, the default, is any number.
+	// MaxInFlight is how many HTTP requests and RPC calls together the node has in its
+	// handlers at once; a further one is answered 503, or codes.Unavailable, before its
+	// handler, so that gateways and services take it to another node. Health checks and
+	// reflection do not count. 0, the default, is any number.
 	MaxInFlight int `yaml:"maxInFlight"`
 
 	// TrustedProxies are the addresses (IP or CIDR) whose X-Forwarded-For Gin's

@@ -137,28 +137,13 @@ func (d *discovery) swap(s registry.Snapshot) (old registry.Snapshot, self regis
 	return old, d.self
 }
 
-// targets leaves out backups, and nodes that drain, unless there are no others.
+// targets are nodes as calls see them.
 func targets(nodes []registry.Node) []rpc.Target {
-	var live, backups, draining []rpc.Target
-	for _, n := range nodes {
-		t := rpc.Target{Addr: n.RPCAddr, Weight: n.Weight, TLS: n.TLS}
-		switch {
-		case n.Weight < 1:
-		case n.State == registry.Draining:
-			draining = append(draining, t)
-		case n.Backup:
-			backups = append(backups, t)
-		default:
-			live = append(live, t)
-		}
+	all := make([]rpc.Target, len(nodes))
+	for i, n := range nodes {
+		all[i] = rpc.Target{Addr: n.RPCAddr, Weight: n.Weight, TLS: n.TLS, Draining: n.State == registry.Draining, Backup: n.Backup}
 	}
-	switch {
-	case len(live) > 0:
-		return live
-	case len(backups) > 0:
-		return backups
-	}
-	return draining
+	return all
 }
 
 func (d *discovery) setSelf(n registry.Node) {
@@ -231,8 +216,11 @@ func (d *discovery) close() {
 }
 
 // Dial returns a connection to the nodes of another service for generated gRPC
-// clients. It carries the call-service key and the trace, spreads calls over the
-// live nodes by weight, and gives unary calls without a deadline 10 s. It may be
+// clients. It carries the call-service key, the trace and the deadline, spreads calls
+// over the live nodes by weight, and gives unary calls without a deadline 10 s. A unary
+// call that a node proves to have refused before its handler, because it leaves or has
+// service.maxInFlight, goes to another node, whatever its method; no other call is
+// repeated. It may be
 // used in the setup function to make clients; calls work once the node runs. While
 // the service has no node, calls end at once with codes.Unavailable. The node closes
 // it.

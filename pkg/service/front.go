@@ -111,10 +111,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rec.requestID = headerID(r.Header.Get(requestIDHeader))
-	others := s.busy.Add(1) - 1
-	defer s.busy.Add(-1)
+	why := s.enter(q)
+	defer s.leave()
 	a.busy = &s.busy
-	if why := s.refuses(q, others); why != "" {
+	if why != "" {
 		s.refuseAttempt(a, rec, q, why)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/goms-io/goms/pkg/auth"
@@ -56,8 +57,19 @@ const (
 // refusalCauses are the same in the metrics.
 var refusalCauses = map[string]string{refusedLate: "late", refusedLeaving: "leaving", refusedOverload: "full"}
 
-// refuses returns why the request must not reach a handler, "" when it may. others is
-// how many other requests there are.
+// enter counts a request or call that has come, until leave, and returns why it must not
+// reach a handler, "" when it may.
+func (s *Service) enter(a ask) (why string) {
+	others := s.busy.Add(1) - 1
+	if why = s.refuses(a, others); why != "" {
+		s.metrics.refusals.WithLabelValues(refusalCauses[why]).Inc()
+	}
+	return why
+}
+
+func (s *Service) leave() { s.busy.Add(-1) }
+
+// refuses is enter's answer. others is how many other requests and calls there are.
 func (s *Service) refuses(a ask, others int64) string {
 	most := s.config.Service.MaxInFlight
 	switch {
@@ -76,7 +88,6 @@ func (s *Service) refuses(a ask, others int64) string {
 // who named its attempt.
 func (s *Service) refuseAttempt(a *answer, rec *record, q ask, why string) {
 	rec.err = "refused"
-	s.metrics.refusals.WithLabelValues(refusalCauses[why]).Inc()
 	a.proof = s.keys.Refusal(q.attempt)
 	a.Header().Set("Cache-Control", "no-store")
 	a.Header().Set("Retry-After", "1")
@@ -95,10 +106,7 @@ func (a *answer) speak() {
 	if !a.known {
 		return
 	}
-	r := lb.Report{Draining: a.leaving()}
-	if a.busy != nil {
-		r.Load = int(max(a.busy.Load()-1, 0)) // at this moment: it may be long ago that the request came
-	}
+	r := report(a.leaving(), a.busy)
 	if text := r.Append(nil); len(text) > 0 {
 		h[lb.ReportHeader] = []string{string(text)}
 	}
@@ -106,3 +114,27 @@ func (a *answer) speak() {
 		h[auth.RefusedHeader] = []string{a.proof}
 	}
 }
+
+// report is how the node is at this moment, for one of the requests that busy counts: it
+// may be long ago that it came. busy is nil when nobody counts.
+func report(leaving bool, busy *atomic.Int64) lb.Report {
+	r := lb.Report{Draining: leaving}
+	if busy != nil {
+		r.Load = int(max(busy.Load()-1, 0))
+	}
+	return r
+}
+
+// rpcSide is the node as its gRPC server asks for it: a call is a request like any other.
+type rpcSide struct{ s *Service }
+
+// Enter counts a call and says why it must be refused.
+func (n rpcSide) Enter(attempt string, late bool) string {
+	return n.s.enter(ask{attempt: attempt, timed: late})
+}
+
+// Report is how the node is.
+func (n rpcSide) Report() lb.Report { return report(n.s.leaving(), &n.s.busy) }
+
+// Leave ends what Enter counted.
+func (n rpcSide) Leave() { n.s.leave() }

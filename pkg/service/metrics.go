@@ -35,7 +35,7 @@ func newMetrics() *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "goms_node_refusals_total", Help: "HTTP requests refused before their handler, by cause: late, leaving, full.",
+			Name: "goms_node_refusals_total", Help: "HTTP requests and RPC calls refused before their handler, by cause: late, leaving, full.",
 		}, []string{"cause"}),
 	}
 	for _, cause := range refusalCauses {

@@ -75,7 +75,7 @@ func (s *Service) run(ctx context.Context, reg Registry) error {
 		node := s.Node()
 		known := s.register(stop, reg, node)
 		<-stop.Done()
-		s.leave(life, reg, node, known, server)
+		s.withdraw(life, reg, node, known, server)
 		return nil
 	})
 	return g.Wait()
@@ -229,8 +229,8 @@ func (s *Service) register(stop context.Context, reg Registry, node registry.Nod
 	return false
 }
 
-// leave takes the node out of service without losing a request.
-func (s *Service) leave(ctx context.Context, reg Registry, node registry.Node, known bool, server *http.Server) {
+// withdraw takes the node out of service without losing a request.
+func (s *Service) withdraw(ctx context.Context, reg Registry, node registry.Node, known bool, server *http.Server) {
 	close(s.draining)
 	s.health.Shutdown()
 	s.log.Info("leaving")

@@ -75,7 +75,7 @@ type Service struct {
 	running   atomic.Bool
 	published atomic.Bool
 	closing   atomic.Bool   // the node has left: what can go elsewhere does
-	busy      atomic.Int64  // requests in handlers
+	busy      atomic.Int64  // requests and calls in handlers
 	ready     chan struct{} // closed when registered
 	draining  chan struct{} // closed when the node begins to leave
 
@@ -139,7 +139,7 @@ func New(o Options) (*Service, error) {
 		}
 		secure = append(secure, grpc.Creds(credentials.NewTLS(s.certs.ServerConfig())))
 	}
-	s.rpc, s.health = rpc.NewServerHealth(s.keys, s.tracer, s.log, secure...)
+	s.rpc, s.health = rpc.NewServerHealth(rpc.ServerConfig{Keys: s.keys, Tracer: s.tracer, Log: s.log, Node: rpcSide{s}}, secure...)
 	if s.Engine, err = newEngine(c.Service.TrustedProxies); err != nil {
 		return nil, err
 	}
