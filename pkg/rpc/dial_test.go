@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,31 +130,30 @@ func TestStopLosesNothing(t *testing.T) {
 	conn, client := dial(t, rpc.DialConfig{}, a, b)
 	stop := make(chan struct{})
 	result := make(chan error, 1)
+	var calls atomic.Int64
 	go func() {
-		for n := 0; ; n++ {
+		defer close(result)
+		for {
 			select {
 			case <-stop:
-				if n < 100 {
-					result <- fmt.Errorf("only %d calls", n)
-				}
-				close(result)
 				return
 			default:
 			}
 			if _, err := client.UnaryCall(context.WithoutCancel(t.Context()), ask("who")); err != nil {
-				result <- fmt.Errorf("call %d: %w", n, err)
+				result <- fmt.Errorf("call %d: %w", calls.Load(), err)
 				return
 			}
+			calls.Add(1)
 		}
 	}()
-	for range 50 {
-		peerOf(t, client)
+	busy := func() {
+		before := calls.Load()
+		poll(t, "the client is busy", func() bool { return calls.Load() > before+50 || len(result) > 0 })
 	}
+	busy()
 	conn.Update(targetsOf(b))
 	a.srv.GracefulStop()
-	for range 100 {
-		peerOf(t, client)
-	}
+	busy()
 	close(stop)
 	if err := <-result; err != nil {
 		t.Error(err)
