@@ -21,6 +21,7 @@ import (
 	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
 	"github.com/goms-io/goms/test/pebble"
+	"github.com/goms-io/goms/test/ports"
 )
 
 const acmeHost = "shop.goms.test"
@@ -69,8 +70,8 @@ func adminText(t *testing.T, p *gatewayProcess) string {
 // TestACMEInEtcd has one gateway order by TLS-ALPN-01, and another find the certificate in etcd.
 func TestACMEInEtcd(t *testing.T) {
 	t.Parallel()
-	tlsPort := pebble.FreePort(t)
-	ca := pebble.Start(t, tlsPort, pebble.FreePort(t), time.Hour)
+	tlsPort := ports.Free(t)
+	ca := pebble.Start(t, tlsPort, ports.Free(t), time.Hour)
 	server, err := embedded.Start(t.Context(), embedded.Config{Addr: "127.0.0.1:0", Dir: filepath.Join(t.TempDir(), "etcd"), UnsafeNoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestACMEInEtcd(t *testing.T) {
 		t.Errorf("/metrics lacks %s or the end of the certificate", want)
 	}
 
-	other := startGateway(t, shared+acmeConfig(ca, pebble.FreePort(t), -1, ""))
+	other := startGateway(t, shared+acmeConfig(ca, ports.Free(t), -1, ""))
 	otherPort, err := strconv.Atoi(other.await(`Https Listen on port: (\d+)`))
 	if err != nil {
 		t.Fatal(err)
@@ -118,8 +119,8 @@ func TestACMEInEtcd(t *testing.T) {
 // TestACMEInADirectory has the redirect listener answer HTTP-01, and a restart need no second order.
 func TestACMEInADirectory(t *testing.T) {
 	t.Parallel()
-	tlsPort, plainPort := pebble.FreePort(t), pebble.FreePort(t)
-	ca := pebble.Start(t, pebble.FreePort(t), plainPort, time.Hour) // does not reach the port of TLS
+	tlsPort, plainPort := ports.Free(t), ports.Free(t)
+	ca := pebble.Start(t, ports.Free(t), plainPort, time.Hour) // does not reach the port of TLS
 	dir := filepath.Join(t.TempDir(), "certificates")
 	config := acmeConfig(ca, tlsPort, plainPort, ", cacheDir: '"+dir+"'")
 	if out, err := runFor(t, "check", "-config", write(t, "c.yml", "callServiceKey: "+key+"\n"+config)); err != nil || out != "OK\n" {
@@ -153,7 +154,7 @@ func TestACMEInADirectory(t *testing.T) {
 func TestACMEAway(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, pool := writeCertificate(t)
-	away := &pebble.Server{Directory: fmt.Sprintf("https://127.0.0.1:%d/dir", pebble.FreePort(t)), CAFile: certFile}
+	away := &pebble.Server{Directory: fmt.Sprintf("https://127.0.0.1:%d/dir", ports.Free(t)), CAFile: certFile}
 	config := acmeConfig(away, 0, -1, "") + "    certificates: [{certFile: '" + certFile + "', keyFile: '" + keyFile + "'}]\n"
 	p := startGateway(t, embeddedEtcd(t)+config)
 	addr := "127.0.0.1:" + p.await(`Https Listen on port: (\d+)`)

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +15,7 @@ import (
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // gw is a gateway in this process.
@@ -79,20 +77,6 @@ func (g *gw) await(url, want, not string, within time.Duration) {
 	}
 }
 
-// freeAddr is an address below the range of outgoing connections, so that nobody takes it while a store is away.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 7000+rand.IntN(2900))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 func startStore(t *testing.T, addr, dir string) *embedded.Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -135,7 +119,7 @@ func publish(t *testing.T, addr, url string) (n registry.Node, stop func()) {
 
 func TestColdStartWithoutEtcd(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), ports.Addr(t)
 	file := filepath.Join(dir, "data", "goms.nodes")
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\netcd: {ttl: 1s}\ngateway: {drainDelay: 0s, snapshotFile: '"+dir+"/data/{projectName}.nodes'}\nservices: {user: {login: /login}}\n")
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))
@@ -205,7 +189,7 @@ func TestColdStartWithNothing(t *testing.T) {
 	if err := os.WriteFile(file, []byte("noise"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := write(t, "c.yml", "etcdAddr: ["+freeAddr(t)+"]\ngateway: {drainDelay: 0s, snapshotFile: '"+file+"'}\nservices: {user: {login: /login}}\n")
+	cfg := write(t, "c.yml", "etcdAddr: ["+ports.Addr(t)+"]\ngateway: {drainDelay: 0s, snapshotFile: '"+file+"'}\nservices: {user: {login: /login}}\n")
 	g := startFrom(t, cfg)
 	if status, _ := g.get(g.http + "/api/user/login"); status != 503 {
 		t.Errorf("answer = %d, want 503", status)
@@ -222,7 +206,7 @@ func TestColdStartWithNothing(t *testing.T) {
 // go on to that one.
 func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), ports.Addr(t)
 	startStore(t, addr, filepath.Join(dir, "etcd"))
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\netcd: {ttl: 1s}\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
 	serve := func(name string) string {
@@ -257,7 +241,7 @@ func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
 
 func TestNodeCommand(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), ports.Addr(t)
 	startStore(t, addr, filepath.Join(dir, "etcd"))
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
 	n, _ := publish(t, addr, "http://127.0.0.1:2")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry/etcd"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // routesHome is an etcd and the configuration of gateways that take their routes from it.
@@ -26,7 +27,7 @@ type routesHome struct {
 
 func newRoutesHome(t *testing.T) *routesHome {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	h := &routesHome{t: t, dir: t.TempDir(), addr: freeAddr(t)}
+	h := &routesHome{t: t, dir: t.TempDir(), addr: ports.Addr(t)}
 	h.cfg = h.config("c", "etcd")
 	return h
 }

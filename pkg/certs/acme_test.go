@@ -22,6 +22,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/certs"
 	"github.com/goms-io/goms/test/pebble"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // kv is a store in memory.
@@ -111,7 +112,7 @@ func TestACMEByTLS(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer ln.Close()
-	p := pebble.Start(t, port(t, ln.Addr().String()), pebble.FreePort(t), time.Hour)
+	p := pebble.Start(t, port(t, ln.Addr().String()), ports.Free(t), time.Hour)
 	store, l := &kv{}, &logs{}
 	hosts := []string{"A.goms.test", "xn--bcher-kva.goms.test"}
 	one, err := certs.Open(certs.Options{ACME: acmeFor(p, certs.KVCache(store), hosts...), Interval: look, Log: l.logger()})
@@ -240,7 +241,7 @@ func TestACMEByHTTP(t *testing.T) {
 func TestACMERenews(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	p := pebble.Start(t, port(t, ln.Addr().String()), pebble.FreePort(t), 9*time.Second)
+	p := pebble.Start(t, port(t, ln.Addr().String()), ports.Free(t), 9*time.Second)
 	cache, err := certs.DirCache(filepath.Join(t.TempDir(), "cache"))
 	must(t, err)
 	s, err := certs.Open(certs.Options{ACME: acmeFor(p, cache, "a.goms.test"), Interval: look})
@@ -260,7 +261,7 @@ func TestACMERenews(t *testing.T) {
 
 // The authority cannot reach the host: that is said once, with its reason, and the file's certificate serves on.
 func TestACMEUnreachable(t *testing.T) {
-	p := pebble.Start(t, pebble.FreePort(t), pebble.FreePort(t), time.Hour)
+	p := pebble.Start(t, ports.Free(t), ports.Free(t), time.Hour)
 	a, l := newAuthority(t), &logs{}
 	file := a.pair(t.TempDir(), "a", "a.goms.test")
 	acme := acmeFor(p, certs.KVCache(&kv{}), "a.goms.test")

@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/goms-io/goms/pkg/certs/certstest"
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -36,8 +37,8 @@ func startGateway(t testing.TB, services string, settings ...string) *gateway {
 	dir := t.TempDir()
 	authority := certstest.New(t)
 	certFile, keyFile := authority.Host().Write(t, dir, "tls")
-	etcd := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
-	httpPort, rpcPort, tlsPort, adminPort := process.FreePort(t), process.FreePort(t), process.FreePort(t), process.FreePort(t)
+	etcd := ports.Addr(t)
+	httpPort, rpcPort, tlsPort, adminPort := ports.Free(t), ports.Free(t), ports.Free(t), ports.Free(t)
 	g := &gateway{t: t, plain: fmt.Sprintf("127.0.0.1:%d", httpPort), https: fmt.Sprintf("127.0.0.1:%d", tlsPort), admin: fmt.Sprintf("127.0.0.1:%d", adminPort), roots: authority.Pool()}
 	config := fmt.Sprintf("projectName: goms\ncallServiceKey: %q\netcd: {embedded: {addr: %q, dir: %q}}\ngateway:\n", process.CallKey, etcd, filepath.Join(dir, "data"))
 	config += fmt.Sprintf("  listenHost: 127.0.0.1\n  adminPort: %d\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", adminPort, tlsPort, certFile, keyFile)

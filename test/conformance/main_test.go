@@ -24,5 +24,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(process.Main(m, 8500, 9900)) // beside the ports of the end-to-end tests
+	os.Exit(process.Main(m))
 }

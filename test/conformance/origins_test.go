@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -76,7 +77,7 @@ func goOrigin(t testing.TB) *origin {
 // scriptOrigin is one of testdata's, run by an interpreter.
 func scriptOrigin(t testing.TB, name, interpreter, script string) *origin {
 	t.Helper()
-	addr, log := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), filepath.Join(t.TempDir(), "log")
+	addr, log := ports.Addr(t), filepath.Join(t.TempDir(), "log")
 	_, port, _ := net.SplitHostPort(addr)
 	p := process.Start(t, process.Launch{Path: interpreter, Args: []string{filepath.Join(process.RepoRoot(), "test/conformance/testdata", script), port, log}})
 	listening(t, p, addr)
@@ -87,7 +88,7 @@ func scriptOrigin(t testing.TB, name, interpreter, script string) *origin {
 func nginxOrigin(t testing.TB, nginx string) *origin {
 	t.Helper()
 	dir := t.TempDir()
-	addr, inner := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
+	addr, inner := ports.Addr(t), ports.Addr(t)
 	process.WriteFile(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`
 daemon off;
 worker_processes 1;

@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -303,7 +304,7 @@ func TestSpellings(t *testing.T) {
 		{"-http-port", "%d", "-rpc_port", "%d", "--etcd_addr=%s,127.0.0.1:1"},
 	} {
 		for _, program := range []string{"gateway", "service"} {
-			http, rpc := process.FreePort(t), process.FreePort(t)
+			http, rpc := ports.Free(t), ports.Free(t)
 			values := []any{http, rpc, strings.Join(s.etcd, "|")}
 			l := process.Launch{Path: process.Build(t, "cmd/"+program), Dir: s.dir, Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0"}}
 			for _, a := range args {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -33,7 +34,7 @@ func TestWrongConfiguration(t *testing.T) {
 			}
 		})
 	}
-	run := []string{"-http_port", fmt.Sprint(process.FreePort(t)), "-rpc_port", fmt.Sprint(process.FreePort(t))}
+	run := []string{"-http_port", fmt.Sprint(ports.Free(t)), "-rpc_port", fmt.Sprint(ports.Free(t))}
 	with := func(more ...string) []string { return append(append([]string{}, more...), run...) }
 	f("no such directory", with("-config", "nowhere"), good, 3, `nowhere`)
 	f("no key", run, "projectName: goms\n", 3, `(?i)callServiceKey`)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -77,7 +78,7 @@ func TestNginxOverUnixSocket(t *testing.T) {
 // TestProxyProtocolByCurl has curl send the header of a load balancer.
 func TestProxyProtocolByCurl(t *testing.T) {
 	curl := process.Need(t, "curl", "curl")
-	port := process.FreePort(t)
+	port := ports.Free(t)
 	s := newSystem(t, setup{config: fmt.Sprintf("gateway:\n  listeners: [{addr: '127.0.0.1:%d', proxyProtocol: [127.0.0.0/8]}]\n", port)})
 	g := s.gateway()
 	s.countNode("count")

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goms-io/goms/test/process"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // answer is a whole HTTP answer.
@@ -182,7 +181,7 @@ func newCapture(t testing.TB, reply func(head string) (string, bool)) *capture {
 	if reply == nil {
 		reply = func(string) (string, bool) { return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true }
 	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", process.FreePort(t)))
+	l, err := net.Listen("tcp", ports.Addr(t))
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}

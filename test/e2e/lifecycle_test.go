@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -21,7 +22,7 @@ func TestPortInUse(t *testing.T) {
 	first := s.gateway()
 	first.ready()
 	first.sees("gateway", 1)
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", process.FreePort(t)))
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", ports.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func TestPortInUse(t *testing.T) {
 	before := keys(t, process.EtcdClient(t, s.etcd...), "goms")
 	for _, program := range []string{"cmd/gateway", "cmd/service"} {
 		for _, flag := range []string{"-http_port", "-rpc_port"} {
-			args := []string{"-http_port", fmt.Sprint(process.FreePort(t)), "-rpc_port", fmt.Sprint(process.FreePort(t)), "-etcd_addr", s.etcd[0], flag, taken}
+			args := []string{"-http_port", fmt.Sprint(ports.Free(t)), "-rpc_port", fmt.Sprint(ports.Free(t)), "-etcd_addr", s.etcd[0], flag, taken}
 			began := time.Now()
 			stdout, stderr, code := process.Run(t, 5*time.Second, process.Launch{Path: process.Build(t, program), Args: args, Dir: s.dir})
 			if code != 1 {
@@ -52,7 +53,7 @@ func TestPortInUse(t *testing.T) {
 
 // TestRegistryComesLate starts everything before etcd is there.
 func TestRegistryComesLate(t *testing.T) {
-	addr := fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))
+	addr := ports.Addr(t)
 	early := newSystem(t, setup{etcd: []string{addr}})
 	gw := early.gateway()
 	n := early.countNode("count")

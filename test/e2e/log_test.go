@@ -10,17 +10,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
 // TestLogNobodyReads closes the other end of the gateway's standard output, as the end of a program that collects logs does. Clients
 // notice nothing, and it still stops in order.
 func TestLogNobodyReads(t *testing.T) {
-	dir, port := t.TempDir(), process.FreePort(t)
-	cmd := exec.Command(process.Build(t, "cmd/gateway"), "-http_port", fmt.Sprint(port), "-rpc_port", fmt.Sprint(process.FreePort(t)), "-admin_port", "0")
+	dir, port := t.TempDir(), ports.Free(t)
+	cmd := exec.Command(process.Build(t, "cmd/gateway"), "-http_port", fmt.Sprint(port), "-rpc_port", fmt.Sprint(ports.Free(t)), "-admin_port", "0")
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), "GOMS_CALL_SERVICE_KEY="+process.CallKey, "GOMS_GATEWAY_DRAIN_DELAY=0s",
-		fmt.Sprintf("GOMS_ETCD_EMBEDDED_ADDR=127.0.0.1:%d", process.FreePort(t)), "GOMS_ETCD_EMBEDDED_DIR="+filepath.Join(dir, "etcd"))
+		fmt.Sprintf("GOMS_ETCD_EMBEDDED_ADDR=127.0.0.1:%d", ports.Free(t)), "GOMS_ETCD_EMBEDDED_DIR="+filepath.Join(dir, "etcd"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

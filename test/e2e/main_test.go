@@ -22,5 +22,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(process.Main(m, 4000, 7900))
+	os.Exit(process.Main(m))
 }

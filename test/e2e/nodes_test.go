@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -179,7 +180,7 @@ func (s *system) orderNode() *node {
 // TestJSONLog wants the facts of the console as JSON.
 func TestJSONLog(t *testing.T) {
 	s := newSystem(t, setup{})
-	gw := &gateway{t: t, http: process.FreePort(t), rpc: process.FreePort(t)}
+	gw := &gateway{t: t, http: ports.Free(t), rpc: ports.Free(t)}
 	gw.Process = process.Start(t, process.Launch{
 		Path: process.Build(t, "cmd/gateway"), Dir: s.dir, Args: []string{"-http_port", fmt.Sprint(gw.http), "-rpc_port", fmt.Sprint(gw.rpc), "-log_format", "json"},
 		Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0", "GOMS_ETCD_EMBEDDED_ADDR=" + s.etcd[0], "GOMS_ETCD_EMBEDDED_DIR=" + filepath.Join(s.dir, "data")},
@@ -251,7 +252,7 @@ func TestBlockedOutput(t *testing.T) {
 	s := newSystem(t, setup{config: "gateway:\n  accessLog: true\n"})
 	s.gateway()
 	n := s.countNode("count")
-	g := &gateway{t: t, http: process.FreePort(t), rpc: process.FreePort(t)}
+	g := &gateway{t: t, http: ports.Free(t), rpc: ports.Free(t)}
 	g.Process = process.Start(t, process.Launch{
 		Name: "gateway with blocked output", Path: process.Build(t, "cmd/gateway"), Dir: s.dir, Unread: true, Env: []string{"GOMS_GATEWAY_ADMIN_PORT=0"},
 		Args: []string{"-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-etcd_addr", s.etcd[0]},

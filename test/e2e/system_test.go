@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -80,7 +81,7 @@ func newSystem(t testing.TB, u setup) *system {
 	s := &system{t: t, dir: t.TempDir(), etcd: u.etcd}
 	if len(s.etcd) == 0 {
 		s.embedded = true
-		s.etcd = []string{fmt.Sprintf("127.0.0.1:%d", process.FreePort(t))}
+		s.etcd = []string{ports.Addr(t)}
 	}
 	if u.services == "" {
 		u.services = defaultServices
@@ -102,7 +103,7 @@ func (s *system) gateway(args ...string) *gateway {
 // launchGateway starts a gateway and waits for nothing.
 func (s *system) launchGateway(args ...string) *gateway {
 	s.t.Helper()
-	g := &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
+	g := &gateway{t: s.t, http: ports.Free(s.t), rpc: ports.Free(s.t), admin: ports.Free(s.t)}
 	s.run(g, args...)
 	return g
 }
@@ -152,7 +153,7 @@ func (s *system) countNode(service string, args ...string) *node {
 
 func (s *system) node(service, path string, env []string, args ...string) *node {
 	s.t.Helper()
-	n := &node{http: process.FreePort(s.t), rpc: process.FreePort(s.t)}
+	n := &node{http: ports.Free(s.t), rpc: ports.Free(s.t)}
 	n.Process = process.Start(s.t, process.Launch{
 		Name: fmt.Sprintf("%s %d", service, n.http), Path: path, Dir: s.dir, Env: env,
 		Args: append([]string{

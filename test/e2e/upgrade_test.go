@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -21,7 +22,7 @@ import (
 // another, says how the first ended, and keeps what they write.
 func (s *system) replaceable(program string) (g *gateway, pid int) {
 	s.t.Helper()
-	g = &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
+	g = &gateway{t: s.t, http: ports.Free(s.t), rpc: ports.Free(s.t), admin: ports.Free(s.t)}
 	g.Process = process.Start(s.t, process.Launch{
 		Name: "replaceable gateway", Path: "/bin/sh", Dir: s.dir,
 		Args: []string{

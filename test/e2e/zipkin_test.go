@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -39,7 +40,7 @@ func startZipkin(t testing.TB) *zipkin {
 	jars, _ := filepath.Glob(filepath.Join(process.RepoRoot(), ".ci/cache/zipkin-server-*-exec.jar"))
 	java := process.Need(t, "java", "java")
 	jar := process.Need(t, "the Zipkin server (ZIPKIN_JAR)", append([]string{os.Getenv("ZIPKIN_JAR")}, jars...)...)
-	port := process.FreePort(t)
+	port := ports.Free(t)
 	process.Start(t, process.Launch{
 		Name: "zipkin", Path: java, Env: []string{"STORAGE_TYPE=mem"},
 		Args: []string{

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			panic("BUG: " + err.Error())
 		}
 	}
-	code := process.Main(m, 7900, 8500) // between the ports of the other tests
+	code := process.Main(m)
 	if len(shown) > 1 && os.Getenv(inside) == "" {
 		fmt.Print(table(shown))
 	}

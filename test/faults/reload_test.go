@@ -22,6 +22,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/certs/certstest"
 	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -154,7 +155,7 @@ func TestF35ReloadStorm(t *testing.T) {
 // and without, while the configuration changes. All go on, and end with all their bytes.
 func TestF36ReloadUnderStreams(t *testing.T) {
 	r := begin(t)
-	dir, port, trust := t.TempDir(), process.FreePort(t), certstest.New(t)
+	dir, port, trust := t.TempDir(), ports.Free(t), certstest.New(t)
 	crtFile, keyFile := trust.Host().Write(t, dir, "tls")
 	listeners := fmt.Sprintf("  h2c: true\n  tls: {port: %d, certificates: [{certFile: %q, keyFile: %q}]}\n", port, crtFile, keyFile)
 	s := open(r, props{gateways: 1, nodes: 1, gateway: listeners})
@@ -210,7 +211,7 @@ func TestF36ReloadUnderStreams(t *testing.T) {
 // TestF46Certificates changes the certificate of a gateway under load, puts a broken one in its place, and a good one again.
 func TestF46Certificates(t *testing.T) {
 	r := begin(t)
-	dir, port := t.TempDir(), process.FreePort(t)
+	dir, port := t.TempDir(), ports.Free(t)
 	authority := certstest.New(t)
 	numbered := func(n int64) certstest.Pair {
 		return authority.Sign(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, SerialNumber: big.NewInt(n)})

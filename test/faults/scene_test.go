@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -151,7 +152,7 @@ func (s *scene) nodeRegistryAddrs() string {
 // addGateway starts one more gateway and waits for nothing.
 func (s *scene) addGateway(args ...string) *gateway {
 	s.t.Helper()
-	g := &gateway{t: s.t, http: process.FreePort(s.t), rpc: process.FreePort(s.t), admin: process.FreePort(s.t)}
+	g := &gateway{t: s.t, http: ports.Free(s.t), rpc: ports.Free(s.t), admin: ports.Free(s.t)}
 	g.launch = process.Launch{
 		Name: fmt.Sprintf("gateway %d", g.http), Path: process.Build(s.t, "cmd/gateway"), Dir: s.t.TempDir(),
 		Args: append([]string{
@@ -177,7 +178,7 @@ func (s *scene) addNode(service string, args ...string) *node {
 func (s *scene) launchNode(service string, args ...string) *node {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	n := &node{service: service, http: process.FreePort(s.t), rpc: process.FreePort(s.t), counts: filepath.Join(dir, "counts")}
+	n := &node{service: service, http: ports.Free(s.t), rpc: ports.Free(s.t), counts: filepath.Join(dir, "counts")}
 	n.launch = process.Launch{
 		Name: fmt.Sprintf("%s %d", service, n.http), Path: process.Build(s.t, "test/countnode"), Dir: dir, Env: append([]string{"COUNTS_FILE=" + n.counts}, s.nodeEnv...),
 		Clock: s.props.clocks,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -124,7 +125,7 @@ func TestF43LogBlocked(t *testing.T) {
 	s := open(r, props{gateways: 1, bare: true, gateway: "  accessLog: true\n"})
 	first := s.gateways[0]
 	blocked := *first
-	blocked.http, blocked.rpc, blocked.admin = process.FreePort(t), process.FreePort(t), process.FreePort(t)
+	blocked.http, blocked.rpc, blocked.admin = ports.Free(t), ports.Free(t), ports.Free(t)
 	blocked.launch.Args = append(append([]string{}, first.launch.Args...), "-http_port", fmt.Sprint(blocked.http), "-rpc_port", fmt.Sprint(blocked.rpc), "-admin_port", fmt.Sprint(blocked.admin))
 	blocked.launch.Unread = true
 	blocked.again()
@@ -132,7 +133,7 @@ func TestF43LogBlocked(t *testing.T) {
 	blocked.sees("count", 3)
 	disk := smallDisk(r, "256k")
 	full := *first
-	full.http, full.rpc, full.admin = process.FreePort(t), process.FreePort(t), process.FreePort(t)
+	full.http, full.rpc, full.admin = ports.Free(t), ports.Free(t), ports.Free(t)
 	full.launch.Path = "/bin/sh"
 	full.launch.Args = append([]string{"-c", `log=$1; shift; exec "$@" >"$log" 2>&1`, "sh", filepath.Join(disk, "log"), first.launch.Path}, first.launch.Args...)
 	full.launch.Args = append(full.launch.Args, "-http_port", fmt.Sprint(full.http), "-rpc_port", fmt.Sprint(full.rpc), "-admin_port", fmt.Sprint(full.admin))

@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -26,7 +27,7 @@ func TestF06Upgrade(t *testing.T) {
 	first := s.gateways[0]
 	// In a shell, which outlives the processes that replace one another and keeps what they write.
 	g := *first
-	g.http, g.rpc, g.admin = process.FreePort(t), process.FreePort(t), process.FreePort(t)
+	g.http, g.rpc, g.admin = ports.Free(t), ports.Free(t), ports.Free(t)
 	log := filepath.Join(t.TempDir(), "log")
 	args := append([]string{"-c", `log=$1; shift; "$@" >"$log" 2>&1 & wait; sleep 3600`, "sh", log, first.launch.Path}, first.launch.Args...)
 	g.launch = process.Launch{Name: "upgraded gateway", Path: "/bin/sh", Dir: t.TempDir(), Args: append(args, "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-admin_port", fmt.Sprint(g.admin))}

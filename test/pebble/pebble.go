@@ -16,10 +16,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +27,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/ports"
 )
 
 // Server is a running authority. It verifies hosts as a real one does, and takes every name for 127.0.0.1.
@@ -60,7 +60,7 @@ func Start(t *testing.T, tlsPort, httpPort int, life time.Duration) *Server {
 		defer res.Body.Close()
 		return io.ReadAll(res.Body)
 	}
-	listen, manage := freeAddr(t), freeAddr(t)
+	listen, manage := ports.Addr(t), ports.Addr(t)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": manage, "certificate": own.cert, "privateKey": own.key,
 		"tlsPort": tlsPort, "httpPort": httpPort, "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
@@ -179,26 +179,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// FreePort returns a port that nobody listens on, outside of the range of outgoing connections, so that none
-// takes it meanwhile.
-func FreePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 4000 + rand.N(3000)
-		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port between 4000 and 7000")
-	return 0
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", FreePort(t))
 }
 
 // serveDNS answers, by TCP as Pebble asks, that every host is at 127.0.0.1, and returns its address.

@@ -15,16 +15,15 @@ var (
 	built  sync.Map // one build per program and test run
 )
 
-// Main runs the tests of a package and returns the exit code. Ports come from low up to high: packages whose tests run at the same time
-// take different ones. A process that was started and never waited for is a failure.
-func Main(m *testing.M, low, high int) int {
+// Main runs the tests of a package and returns the exit code. A process that was started and never waited for is a failure.
+func Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "goms-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binDir, ports.low, ports.high = dir, low, high
+	binDir = dir
 	code := m.Run()
 	if n := running.Load(); n != 0 {
 		fmt.Fprintf(os.Stderr, "BUG: %d processes were started and never waited for\n", n)

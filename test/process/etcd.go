@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/goms-io/goms/test/ports"
 )
 
 // Etcd is an etcd of one or more members, a process each.
@@ -72,8 +74,8 @@ func startEtcd(t testing.TB, host string, secure *tls.Config, path string, n int
 	}
 	var peers, cluster []string
 	for i := range n {
-		e.Addrs = append(e.Addrs, fmt.Sprintf("127.0.0.1:%d", FreePort(t)))
-		peers = append(peers, fmt.Sprintf("http://127.0.0.1:%d", FreePort(t)))
+		e.Addrs = append(e.Addrs, ports.Addr(t))
+		peers = append(peers, fmt.Sprintf("http://127.0.0.1:%d", ports.Free(t)))
 		cluster = append(cluster, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	for i := range n {

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/test/ports"
 )
 
 var (
@@ -89,7 +91,7 @@ func ShippedNginx(t testing.TB, gateways ...string) (conf string, port int) {
 	if n < len(gateways) {
 		t.Fatalf("deploy/nginx.conf names %d gateways, want at least %d", n, len(gateways))
 	}
-	port = FreePort(t)
+	port = ports.Free(t)
 	if !listenPort.MatchString(conf) {
 		t.Fatal("deploy/nginx.conf has no line «listen port;»")
 	}

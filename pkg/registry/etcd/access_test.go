@@ -26,6 +26,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
+	"github.com/goms-io/goms/test/ports"
 )
 
 const password = "correct horse"
@@ -64,7 +65,7 @@ func (c cheap) Close() error {
 // newLockedStore starts a store with authentication: user "goms" may use the keys of the project and no others.
 func newLockedStore(t *testing.T) *store {
 	t.Helper()
-	s := &store{t: t, addr: freeAddr(t), dir: t.TempDir(), start: startCheap}
+	s := &store{t: t, addr: ports.Addr(t), dir: t.TempDir(), start: startCheap}
 	s.up()
 	t.Cleanup(s.down)
 	s.do(func(ctx context.Context, c *clientv3.Client) error {

@@ -3,8 +3,6 @@ package etcd_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/goms-io/goms/pkg/registry/etcd"
 	"github.com/goms-io/goms/pkg/registry/etcd/embedded"
 	"github.com/goms-io/goms/pkg/registry/registrytest"
+	"github.com/goms-io/goms/test/ports"
 )
 
 const (
@@ -69,24 +68,10 @@ func startEmbedded(addr, dir string) (server, error) {
 // newStore starts an empty etcd on a port below the range of outgoing connections, so that nobody takes it during a restart.
 func newStore(t *testing.T) *store {
 	t.Helper()
-	s := &store{t: t, addr: freeAddr(t), dir: t.TempDir(), start: startEmbedded}
+	s := &store{t: t, addr: ports.Addr(t), dir: t.TempDir(), start: startEmbedded}
 	s.up()
 	t.Cleanup(s.down)
 	return s
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 7000+rand.IntN(2900))
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port between 7000 and 9900")
-	return ""
 }
 
 func (s *store) up() {
