@@ -42,7 +42,7 @@ func awaitCertificate(t *testing.T, p *gatewayProcess, ca *pebble.Server, port i
 			return new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		},
 	}
-	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("https://" + acmeHost + "/livez")
+	res, err := (&http.Client{Transport: tr, Timeout: patience}).Get("https://" + acmeHost + "/livez")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestACMEInADirectory(t *testing.T) {
 	}
 	p := startGateway(t, embeddedEtcd(t)+config)
 	got := awaitCertificate(t, p, ca, tlsPort)
-	res, err := (&http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Get(fmt.Sprintf("http://127.0.0.1:%d/a", plainPort))
+	res, err := (&http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Get(fmt.Sprintf("http://127.0.0.1:%d/a", plainPort))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestACMEAway(t *testing.T) {
 	p := startGateway(t, embeddedEtcd(t)+config)
 	addr := "127.0.0.1:" + p.await(`Https Listen on port: (\d+)`)
 	p.await(`(?i)error.*certificate cannot be obtained, will try again host=` + acmeHost)
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
 	if err != nil {
 		t.Fatalf("the certificate of the file does not serve: %v", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -30,7 +29,7 @@ func TestCheckGRPC(t *testing.T) {
 
 	f := func(keys *auth.CallKeys, service, want string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		err := checkGRPC(func() *auth.CallKeys { return keys })(ctx, ln.Addr().String(), service, nil)
 		switch {

@@ -27,7 +27,7 @@ func TestServeH2C(t *testing.T) {
 		protocols := new(http.Protocols)
 		protocols.SetUnencryptedHTTP2(true)
 		tr := &http.Transport{Protocols: protocols}
-		res, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Get("http://127.0.0.1:" + port + "/livez")
+		res, err := (&http.Client{Transport: tr, Timeout: patience}).Get("http://127.0.0.1:" + port + "/livez")
 		switch {
 		case err == nil:
 			res.Body.Close()
@@ -44,7 +44,7 @@ func TestServeH2C(t *testing.T) {
 			if err != nil {
 				t.Errorf("run() = %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the gateway does not stop")
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -35,7 +34,7 @@ func TestReplacedKeyHoldsForRPC(t *testing.T) {
 	}
 	defer conn.Close()
 	check := func(key string) codes.Code {
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), rpc.KeyMetadata, key), 10*time.Second)
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), rpc.KeyMetadata, key), patience)
 		defer cancel()
 		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 		return status.Code(err)

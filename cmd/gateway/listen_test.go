@@ -49,7 +49,7 @@ func startGateway(t *testing.T, config string) *gatewayProcess {
 			if result != nil {
 				t.Errorf("run() = %v", result)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Error("the gateway does not stop")
 		}
 		if strings.Contains(p.out.String(), key) || strings.Contains(p.out.String(), "PRIVATE KEY") {
@@ -83,7 +83,7 @@ func shortDir(t *testing.T) string {
 
 // overSocket is a client that goes to a Unix socket whatever the URL says.
 func overSocket(path string) *http.Client {
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
 }
@@ -145,7 +145,7 @@ gateway:
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, header)
 		if secured {
 			c = tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})

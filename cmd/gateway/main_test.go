@@ -24,6 +24,9 @@ import (
 
 const key = "0123456789abcdef0123456789abcdef"
 
+// patience is how long a test waits for what takes a moment on a machine that is not busy.
+const patience = 30 * time.Second
+
 // output is what a command printed. It may be read while the command runs.
 type output struct {
 	mu sync.Mutex
@@ -264,7 +267,7 @@ func TestServe(t *testing.T) {
 		if err != nil {
 			t.Errorf("run() = %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the gateway does not stop")
 	}
 	if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err != nil {
@@ -277,13 +280,13 @@ func TestServe(t *testing.T) {
 	}
 }
 
-var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // awaitLine waits until the pattern is in the output and returns its group, if it has one.
 func awaitLine(t *testing.T, out *output, done <-chan error, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -79,7 +79,7 @@ func (g *gw) await(url, want, not string, within time.Duration) {
 
 func startStore(t *testing.T, addr, dir string) *embedded.Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := embedded.Start(ctx, embedded.Config{Addr: addr, Dir: dir, UnsafeNoSync: true})
 	if err != nil {
@@ -109,7 +109,7 @@ func publish(t *testing.T, addr, url string) (n registry.Node, stop func()) {
 	}
 	t.Cleanup(stop)
 	n = registry.NewNode("user", "127.0.0.1:1", strings.TrimPrefix(url, "http://"))
-	wait, cancelWait := context.WithTimeout(ctx, 20*time.Second)
+	wait, cancelWait := context.WithTimeout(ctx, patience)
 	defer cancelWait()
 	if err := reg.Publish(wait, n); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	n, stopNode := publish(t, addr, backend.URL)
 
 	first := startFrom(t, cfg)
-	first.await(first.admin+"/cluster", n.ID(), "", 5*time.Second)
+	first.await(first.admin+"/cluster", n.ID(), "", patience)
 	first.await(first.admin+"/metrics", "goms_registry_stale 0", "", 0)
 	first.stop()
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -146,7 +146,7 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	second := startFrom(t, cfg)
 	status, body := second.get(second.http + "/api/user/login")
 	t.Logf("first answer after %v", time.Since(began).Round(time.Millisecond))
-	if status != 200 || body != "hello" || time.Since(began) > 5*time.Second {
+	if status != 200 || body != "hello" || time.Since(began) > 10*time.Second {
 		t.Errorf("answer without etcd = %d %s, want that of the node", status, body)
 	}
 	if status, body := second.get(second.admin + "/readyz?verbose=1"); status != 200 || !strings.Contains(body, "has not been read since the start") || !strings.Contains(body, " ago") {
@@ -166,14 +166,14 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 
 	// An etcd that comes back empty: the node is held, then it leaves.
 	startStore(t, addr, filepath.Join(dir, "empty"))
-	second.await(second.admin+"/metrics", "goms_registry_stale 0", "", 5*time.Second)
+	second.await(second.admin+"/metrics", "goms_registry_stale 0", "", patience)
 	if _, body := second.get(second.admin + "/cluster"); !strings.Contains(body, n.ID()) {
 		t.Errorf("the node was dropped when etcd came back:\n%s", body)
 	}
-	second.await(second.admin+"/cluster", "services", n.ID(), 8*time.Second)
+	second.await(second.admin+"/cluster", "services", n.ID(), patience)
 	// The gateway of the last run is in the file too; it is dead and leaves at once.
 	line := "[user] node [" + n.ID() + "] leave"
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(second.out.String(), line) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); !strings.Contains(second.out.String(), line) && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond) // the log is written beside what it tells
 	}
 	second.stop()
@@ -217,14 +217,14 @@ func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
 	lost, end := publish(t, addr, serve("lost"))
 	drained, _ := publish(t, addr, serve("drained"))
 	g := startFrom(t, cfg)
-	g.await(g.admin+"/cluster", lost.ID(), "", 5*time.Second)
-	g.await(g.admin+"/cluster", drained.ID(), "", 5*time.Second)
+	g.await(g.admin+"/cluster", lost.ID(), "", patience)
+	g.await(g.admin+"/cluster", drained.ID(), "", patience)
 	if out, err := runFor(t, "node", "drain", "user", drained.ID(), "-config", cfg); err != nil {
 		t.Fatal(out, err)
 	}
-	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", 5*time.Second)
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", patience)
 	end()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !strings.Contains(g.out.String(), "[user] WARN most nodes of a service lost their registration, kept while they live") {
 		if time.Now().After(deadline) {
 			t.Fatalf("it is not said that the node is kept; log:\n%s", g.out.String())
@@ -246,7 +246,7 @@ func TestNodeCommand(t *testing.T) {
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
 	n, _ := publish(t, addr, "http://127.0.0.1:2")
 	g := startFrom(t, cfg)
-	g.await(g.admin+"/cluster", n.ID(), "", 5*time.Second)
+	g.await(g.admin+"/cluster", n.ID(), "", patience)
 
 	f := func(want string, args ...string) {
 		t.Helper()
@@ -257,15 +257,15 @@ func TestNodeCommand(t *testing.T) {
 	}
 	f("1       up", "list")
 	f("draining", "drain", "user", n.ID())
-	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", 5*time.Second)
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, "", patience)
 	f("draining, weight 5", "weight", "user", n.ID(), "5")
-	g.await(g.admin+"/cluster?verbose=1", `"weight": 5`, "", 5*time.Second)
+	g.await(g.admin+"/cluster?verbose=1", `"weight": 5`, "", patience)
 	f("draining, weight 5", "list")
 	f("@", "list")
 	f("weight 5", "undrain", "user", n.ID())
-	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, `"state": "draining"`, 5*time.Second)
+	g.await(g.admin+"/cluster?verbose=1", `"overrides"`, `"state": "draining"`, patience)
 	f("as published", "reset", "user", n.ID())
-	g.await(g.admin+"/cluster?verbose=1", "services", `"overrides"`, 5*time.Second)
+	g.await(g.admin+"/cluster?verbose=1", "services", `"overrides"`, patience)
 	if log := g.out.String(); !strings.Contains(log, "is overridden") || !strings.Contains(log, "by=") || !strings.Contains(log, "is no longer overridden") {
 		t.Errorf("the log lacks what was set and by whom:\n%s", log)
 	}

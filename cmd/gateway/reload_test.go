@@ -40,7 +40,7 @@ func TestReload(t *testing.T) {
 	status := func(path string) int {
 		t.Helper()
 		tr := &http.Transport{DisableKeepAlives: true}
-		res, err := (&http.Client{Timeout: 5 * time.Second, Transport: tr}).Get("http://127.0.0.1:" + port + path)
+		res, err := (&http.Client{Timeout: patience, Transport: tr}).Get("http://127.0.0.1:" + port + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestReload(t *testing.T) {
 		if err != nil {
 			t.Errorf("run() = %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the gateway does not stop")
 	}
 }
@@ -178,7 +178,7 @@ advertiseHost: 10.0.0.1
 // awaitLines waits until text stands n times in the output.
 func awaitLines(t *testing.T, out *output, done <-chan error, text string, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(out.String(), text) < n; time.Sleep(10 * time.Millisecond) { // between two looks
+	for deadline := time.Now().Add(patience); strings.Count(out.String(), text) < n; time.Sleep(10 * time.Millisecond) { // between two looks
 		if time.Now().After(deadline) || len(done) > 0 {
 			t.Fatalf("%q stands less than %d times in:\n%s", text, n, out.String())
 		}

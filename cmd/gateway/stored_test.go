@@ -74,7 +74,7 @@ func (h *routesHome) refused(code int, want string, args ...string) {
 // awaitStatus waits until a path is answered so.
 func (g *gw) awaitStatus(path string, want int) {
 	g.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		got, _ := g.get(g.http + path)
 		if got == want {
@@ -244,10 +244,10 @@ func TestRoutesFromEtcd(t *testing.T) {
 			t.Errorf("the file's route = %d beside those of etcd, want 404", status)
 		}
 		awaitLine(t, &g.out, nil, "(routes of etcd taken version=1 routes="+digest+")")
-		g.await(g.admin+"/cluster?verbose=1", digest, "", 10*time.Second)
+		g.await(g.admin+"/cluster?verbose=1", digest, "", patience)
 	}
 	// The third serves others, which all can see.
-	gws[0].await(gws[0].admin+"/cluster?verbose=1", "otherRoutes", "", 10*time.Second)
+	gws[0].await(gws[0].admin+"/cluster?verbose=1", "otherRoutes", "", patience)
 	if status, _ := byFile.get(byFile.http + "/api/user/login"); status != 404 {
 		t.Errorf("routesFrom: file serves what was pushed: %d, want 404", status)
 	}
@@ -270,13 +270,13 @@ func TestRoutesFromEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reg.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := reg.Routes().Push(ctx, []byte("services:\n  user:\n    login: login\n"), 5, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	for _, g := range gws {
-		g.await(g.admin+"/metrics", "\ngoms_config_refused 1\n", "", 10*time.Second)
+		g.await(g.admin+"/metrics", "\ngoms_config_refused 1\n", "", patience)
 		g.await(g.admin+"/readyz?verbose=1", "routes of etcd, version 6:3: services.user.login", "", 0)
 		g.awaitStatus("/api/user/login", 200)
 	}
@@ -284,7 +284,7 @@ func TestRoutesFromEtcd(t *testing.T) {
 	h.want(`^version 7`, "rollback", "4")
 	for _, g := range gws {
 		g.awaitStatus("/api/user/more", 200)
-		g.await(g.admin+"/metrics", "\ngoms_config_refused 0\n", "", 10*time.Second)
+		g.await(g.admin+"/metrics", "\ngoms_config_refused 0\n", "", patience)
 		if strings.Contains(g.out.String(), key) {
 			t.Error("the key is in the log")
 		}
@@ -309,17 +309,17 @@ func TestRoutesBesideFiles(t *testing.T) {
 		}
 	}
 	put(string(good) + "nonsense: 1\n")
-	g.await(g.admin+"/metrics", "\ngoms_config_refused 1\n", "", 20*time.Second)
+	g.await(g.admin+"/metrics", "\ngoms_config_refused 1\n", "", patience)
 	other := h.cfg
 	h.cfg = h.config("other", "etcd") // for the commands
 	h.want(`^version 2`, "push", h.file("logout"))
 	g.awaitStatus("/api/user/logout", 503)
-	g.await(g.admin+"/readyz?verbose=1", "nonsense: unknown key", "", 10*time.Second)
+	g.await(g.admin+"/readyz?verbose=1", "nonsense: unknown key", "", patience)
 
 	h.cfg = other
 	put(strings.Replace(string(good), "{drainDelay: 0s,", "{drainDelay: 0s, maxBody: 1MiB,", 1))
 	awaitLine(t, &g.out, nil, `(configuration reloaded changed=gateway\.maxBody)`)
-	g.await(g.admin+"/metrics", "\ngoms_config_refused 0\n", "", 10*time.Second)
+	g.await(g.admin+"/metrics", "\ngoms_config_refused 0\n", "", patience)
 	for path, want := range map[string]int{"/api/user/logout": 503, "/api/user/infile": 404} {
 		if status, _ := g.get(g.http + path); status != want {
 			t.Errorf("after the files were read again GET %s = %d, want %d", path, status, want)

@@ -40,7 +40,7 @@ func TestServeTLS(t *testing.T) {
 	protocols.SetHTTP2(true)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Protocols: protocols}
 	defer tr.CloseIdleConnections()
-	c := &http.Client{Transport: tr, Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := &http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := c.Get("https://127.0.0.1:" + port + "/livez")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestServeTLS(t *testing.T) {
 	if res.StatusCode != 200 || res.ProtoMajor != 2 {
 		t.Errorf("GET /livez = %d over %s, want 200 over HTTP/2", res.StatusCode, res.Proto)
 	}
-	res, err = (&http.Client{Timeout: 5 * time.Second, CheckRedirect: c.CheckRedirect, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://127.0.0.1:" + plain + "/a?b=c")
+	res, err = (&http.Client{Timeout: patience, CheckRedirect: c.CheckRedirect, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://127.0.0.1:" + plain + "/a?b=c")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestServeTLS(t *testing.T) {
 		if err != nil {
 			t.Errorf("run() = %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the gateway does not stop")
 	}
 }

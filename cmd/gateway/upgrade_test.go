@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -12,16 +13,18 @@ func TestUpgradeAfterParent(t *testing.T) {
 	early, broken := errors.New("parent hasn't exited"), errors.New("child exited")
 	f := func(want error, calls int, answers ...error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		n := 0
-		err := afterParent(ctx, func() error {
-			n++
-			return answers[min(n, len(answers))-1]
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			n := 0
+			err := afterParent(ctx, func() error {
+				n++
+				return answers[min(n, len(answers))-1]
+			})
+			if err != want || calls > 0 && n != calls {
+				t.Errorf("after %v: %v by %d calls, want %v by %d", answers, err, n, want, calls)
+			}
 		})
-		if err != want || calls > 0 && n != calls {
-			t.Errorf("after %v: %v by %d calls, want %v by %d", answers, err, n, want, calls)
-		}
 	}
 	f(nil, 1, nil)
 	f(nil, 3, early, early, nil)

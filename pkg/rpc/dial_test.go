@@ -21,15 +21,15 @@ import (
 )
 
 func TestNoNodeFailsFast(t *testing.T) {
-	conn, c := dial(t, rpc.DialConfig{})
+	conn, c := dial(t, rpc.DialConfig{Timeout: time.Minute})
 	for range 2 {
 		start := time.Now()
 		_, err := c.UnaryCall(t.Context(), ask("who"))
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `no node of service "user"`) {
 			t.Errorf("UnaryCall() = %v, want Unavailable, no node of service", err)
 		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("UnaryCall() took %v", d)
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("UnaryCall() took %v, want it not to wait for its deadline", d)
 		}
 	}
 	n := start(t, "a")
@@ -198,7 +198,7 @@ func TestCallerCannotSetKeyOrTrace(t *testing.T) {
 
 func TestDefaultDeadline(t *testing.T) {
 	n := start(t, "a")
-	_, c := dial(t, rpc.DialConfig{Timeout: 50 * time.Millisecond}, n)
+	_, c := dial(t, rpc.DialConfig{Timeout: time.Second}, n) // long enough for a call that is answered
 	if _, err := c.UnaryCall(t.Context(), ask("deadline")); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("UnaryCall() without deadline = %v, want DeadlineExceeded", err)
 	}

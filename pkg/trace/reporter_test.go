@@ -240,7 +240,7 @@ func TestReporterHanging(t *testing.T) {
 	r.Send(modelSpan(1))
 	<-arrived
 	r.Send(modelSpan(2))
-	if took := stop(); took < time.Second || took > 4*time.Second {
+	if took := stop(); took < time.Second || took > 10*time.Second {
 		t.Errorf("Run took %v to end, want about 2 s", took)
 	}
 	stats(t, r, 0, 2)

@@ -109,7 +109,7 @@ func TestCloseIsQuickAndQuiet(t *testing.T) {
 	if err := srv.Close(); err != nil {
 		t.Fatalf("Close() = %v", err)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > 5*time.Second { // left alone, etcd takes six
 		t.Errorf("Close() with a client took %v", d)
 	}
 	if got := log.String(); got != "" {
@@ -124,7 +124,7 @@ func TestCloseWithoutClientsTakesNoTime(t *testing.T) {
 	if err := srv.Close(); err != nil {
 		t.Fatalf("Close() = %v", err)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > 5*time.Second { // as above
 		t.Errorf("Close() took %v", d)
 	}
 }
@@ -163,7 +163,7 @@ func TestStartRefuses(t *testing.T) {
 					t.Errorf("Start() = %v, want %q in it", err, w)
 				}
 			}
-			if d := time.Since(began); d > 5*time.Second {
+			if d := time.Since(began); d > 15*time.Second { // a start that hangs is given 30
 				t.Errorf("Start() took %v to fail", d)
 			}
 		})
@@ -251,7 +251,7 @@ func TestStartGivesUpInTime(t *testing.T) {
 		case !errors.Is(err, context.DeadlineExceeded):
 			t.Errorf("Start() within %v = %v, want %v", d, err, context.DeadlineExceeded)
 		}
-		if took := time.Since(began); took > d+4*time.Second {
+		if took := time.Since(began); took > d+8*time.Second { // of which two are for a start that is stuck
 			t.Errorf("Start() within %v took %v", d, took)
 		}
 		cancel()
