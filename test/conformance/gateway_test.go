@@ -50,7 +50,7 @@ func startGateway(t testing.TB, services string, settings ...string) *gateway {
 	g.Process = process.Start(t, process.Launch{
 		Path: process.Build(t, "cmd/gateway"), Dir: dir, Args: []string{"-http_port", fmt.Sprint(httpPort), "-rpc_port", fmt.Sprint(rpcPort)},
 	})
-	process.Eventually(t, 20*time.Second, "the gateway is ready", func() error {
+	process.Eventually(t, patience, "the gateway is ready", func() error {
 		alive(t, g.Process)
 		_, err := g.get("/readyz")
 		return err
@@ -62,12 +62,12 @@ func startGateway(t testing.TB, services string, settings ...string) *gateway {
 // join puts a node into the registry and waits until the gateway knows it.
 func (g *gateway) join(service, addr string) {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	if _, err := g.etcd.Put(ctx, fmt.Sprintf("goms_%s_127.0.0.1:1_%s", service, addr), "0"); err != nil {
 		g.t.Fatalf("put node %s: %v", addr, err)
 	}
-	process.Eventually(g.t, 10*time.Second, "the gateway knows "+addr, func() error {
+	process.Eventually(g.t, patience, "the gateway knows "+addr, func() error {
 		body, err := g.get("/cluster")
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (g *gateway) join(service, addr string) {
 
 // get asks on the plain listener, on a connection of its own.
 func (g *gateway) get(path string) (string, error) {
-	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	return fetch(c, "http://"+g.plain+path)
 }
 
@@ -106,5 +106,5 @@ func client(t testing.TB, roots *x509.CertPool, http2 bool) *http.Client {
 	protocols.SetHTTP2(http2)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Protocols: protocols}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 5 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }

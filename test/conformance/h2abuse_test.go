@@ -161,7 +161,7 @@ func abuse(t *testing.T, g *gateway, f func(t *testing.T)) {
 	if peak-base > abuseMemory {
 		t.Errorf("memory grew by %d KiB, want at most %d", (peak-base)>>10, abuseMemory>>10)
 	}
-	process.Eventually(t, 15*time.Second, "files are closed", func() error {
+	process.Eventually(t, patience, "files are closed", func() error {
 		if n := g.Files() - files; n > 120 { // the probes' own, and idle ones to the node: as many as there may be streams
 			return fmt.Errorf("%d are open above base", n)
 		}
@@ -240,7 +240,7 @@ func rapidReset(t *testing.T, g *gateway) {
 		}
 	}
 	t.Logf("%d streams opened and reset", stream/2)
-	a.ended(2 * time.Second)
+	a.ended(10 * time.Second)
 }
 
 func continuationFlood(t *testing.T, g *gateway) {
@@ -258,7 +258,7 @@ func continuationFlood(t *testing.T, g *gateway) {
 	if sent >= 64<<20 {
 		t.Error("the gateway takes 64 MiB of one header block")
 	}
-	a.ended(5 * time.Second)
+	a.ended(10 * time.Second)
 }
 
 func headerBomb(t *testing.T, g *gateway) {

@@ -19,9 +19,13 @@ package conformance_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/goms-io/goms/test/process"
 )
+
+// patience is how long a test waits for what takes a moment on a machine that is not busy.
+const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	os.Exit(process.Main(m))

@@ -124,7 +124,7 @@ func differential(t *testing.T, g *gateway, o *origin, seed uint64, n int) {
 		t.Errorf("%d requests were answered and %d refused of %d connections: the corpus tests too little", accepted, refused, n)
 	}
 	seen := map[string]sight{}
-	process.Eventually(t, 10*time.Second, o.name+" has logged what it answered", func() error {
+	process.Eventually(t, patience, o.name+" has logged what it answered", func() error {
 		clear(seen)
 		for _, s := range o.sights(t) {
 			if _, twice := seen[s.Seq]; twice && s.Refused == "" {

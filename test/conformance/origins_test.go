@@ -140,7 +140,7 @@ http {
 
 func listening(t testing.TB, p *process.Process, addr string) {
 	t.Helper()
-	process.Eventually(t, 20*time.Second, p.Name+" listens on "+addr, func() error {
+	process.Eventually(t, patience, p.Name+" listens on "+addr, func() error {
 		alive(t, p)
 		c, err := net.Dial("tcp", addr)
 		if err != nil {

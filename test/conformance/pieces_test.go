@@ -71,7 +71,7 @@ func TestChunksInPieces(t *testing.T) {
 		case <-arrived:
 		case err = <-answered: // refused at sight
 			reached = false
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%q: the head does not reach the node", body[:cut])
 		}
 		if reached {

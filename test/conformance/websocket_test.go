@@ -42,7 +42,7 @@ func webSockets(t *testing.T, g *gateway, open *atomic.Int64, kind string) {
 		a.frame(frameHeaders, flagEndHeaders, 2*i+1, b)
 	}
 	a.send()
-	process.Eventually(t, 10*time.Second, "all are open", func() error {
+	process.Eventually(t, patience, "all are open", func() error {
 		if n := open.Load(); n != streams {
 			return fmt.Errorf("%d are", n)
 		}
@@ -62,7 +62,7 @@ func webSockets(t *testing.T, g *gateway, open *atomic.Int64, kind string) {
 		t.Errorf("the gateway ended the connection: %+v", e)
 	}
 	a.conn.Close()
-	process.Eventually(t, 10*time.Second, "all are closed", func() error {
+	process.Eventually(t, patience, "all are closed", func() error {
 		if n := open.Load(); n != 0 {
 			return fmt.Errorf("%d are open at the node", n)
 		}
@@ -75,7 +75,7 @@ func webSockets(t *testing.T, g *gateway, open *atomic.Int64, kind string) {
 
 // tunnels returns the gateway's own count.
 func (g *gateway) tunnels() (string, error) {
-	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	text, err := fetch(c, "http://"+g.admin+"/metrics")
 	_, rest, _ := strings.Cut(text, "\ngoms_tunnels ")
 	n, _, _ := strings.Cut(rest, "\n")

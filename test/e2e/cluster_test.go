@@ -84,7 +84,7 @@ func TestBrief(t *testing.T) {
 	})
 	t.Run("one request", func(t *testing.T) {
 		b.checkEcho(t, gs[1])
-		process.Eventually(t, 5*time.Second, "the request is counted", func() error {
+		process.Eventually(t, patience, "the request is counted", func() error {
 			services, err := gs[1].cluster()
 			if err == nil && services["user"].RequestFinish != 1 {
 				err = fmt.Errorf("RequestFinish = %d", services["user"].RequestFinish)
@@ -96,21 +96,21 @@ func TestBrief(t *testing.T) {
 	})
 	t.Run("round robin", func(t *testing.T) { b.checkRoundRobin(t) })
 	t.Run("a node stops", func(t *testing.T) {
-		us[0].Stop(30 * time.Second)
+		us[0].Stop(patience)
 		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, gs[2].Process, us[1].Process, us[2].Process} {
-			p.Line(5*time.Second, nodeLine("user", us[0].id(), "leave"))
+			p.Line(said, nodeLine("user", us[0].id(), "leave"))
 		}
 	})
 	t.Run("a node is killed", func(t *testing.T) {
 		us[1].Kill()
 		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, gs[2].Process, us[2].Process} {
-			p.Line(14*time.Second, nodeLine("user", us[1].id(), "leave"))
+			p.Line(18*time.Second, nodeLine("user", us[1].id(), "leave")) // its lease lives for ten
 		}
 	})
 	t.Run("a gateway stops", func(t *testing.T) {
 		gs[2].Stop(60 * time.Second)
 		for _, p := range []*process.Process{gs[0].Process, gs[1].Process, us[2].Process} {
-			p.Line(5*time.Second, nodeLine("gateway", gs[2].id(), "leave"))
+			p.Line(said, nodeLine("gateway", gs[2].id(), "leave"))
 		}
 		gs[0].sees("gateway", 2)
 	})
@@ -134,7 +134,7 @@ func (b *brief) checkConsole(t *testing.T) {
 	}
 	check := func(p *process.Process, want []string) {
 		t.Helper()
-		process.Eventually(t, 5*time.Second, "the console of "+p.Name, func() error {
+		process.Eventually(t, patience, "the console of "+p.Name, func() error {
 			if got := story(p); !slices.Equal(got, want) {
 				return fmt.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
@@ -272,7 +272,7 @@ func (b *brief) checkRoundRobin(t *testing.T) {
 		if a := do(t, "GET", g.url("/api/user/login?a=1"), "", nil); a.status != 200 {
 			t.Fatalf("GET login: %d %s", a.status, a.body)
 		}
-		process.Eventually(t, 5*time.Second, "the request is counted", func() error {
+		process.Eventually(t, patience, "the request is counted", func() error {
 			services, err := g.cluster()
 			if err != nil {
 				return err
@@ -314,9 +314,9 @@ func TestSpellings(t *testing.T) {
 				l.Args = append(l.Args, a)
 			}
 			p := process.Start(t, l)
-			p.Line(20*time.Second, fmt.Sprintf(`Http Listen on port: %d$`, http))
+			p.Line(patience, fmt.Sprintf(`Http Listen on port: %d$`, http))
 			service := map[string]string{"gateway": "gateway", "service": "user"}[program]
-			first.Line(10*time.Second, nodeLine(service, id(rpc, http), "join"))
+			first.Line(patience, nodeLine(service, id(rpc, http), "join"))
 			p.Kill()
 		}
 	}
@@ -330,9 +330,9 @@ func TestOldEtcd(t *testing.T) {
 	b.checkKeys(t)
 	b.checkClusterPage(t, b.gateways[0], 0, 0)
 	b.checkEcho(t, b.gateways[1])
-	b.users[2].Stop(30 * time.Second)
+	b.users[2].Stop(patience)
 	for _, g := range b.gateways {
-		g.Line(5*time.Second, nodeLine("user", b.users[2].id(), "leave"))
+		g.Line(said, nodeLine("user", b.users[2].id(), "leave"))
 	}
 }
 
@@ -351,7 +351,7 @@ func TestEtcdCluster(t *testing.T) {
 		// A node that comes after the loss of the leader is seen soon, and more than one lease has passed when the load ends.
 		late := s.countNode("late")
 		for _, g := range gateways {
-			g.Line(10*time.Second, nodeLine("late", late.id(), "join"))
+			g.Line(20*time.Second, nodeLine("late", late.id(), "join"))
 		}
 		l.more(t, 7*l.rate)
 	})

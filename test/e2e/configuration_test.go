@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
@@ -23,7 +22,7 @@ func TestWrongConfiguration(t *testing.T) {
 			if config != "" {
 				process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), config)
 			}
-			stdout, stderr, got := process.Run(t, 10*time.Second, process.Launch{Path: gateway, Args: args, Dir: dir})
+			stdout, stderr, got := process.Run(t, patience, process.Launch{Path: gateway, Args: args, Dir: dir})
 			if got != code {
 				t.Errorf("exit code = %d, want %d\n%s%s", got, code, stdout, stderr)
 			}
@@ -60,7 +59,7 @@ func TestShowConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	process.WriteFile(t, filepath.Join(dir, "configs/config.yml"), "projectName: ${PROJECT:-shop}\ncallServiceKey: ${KEY}\netcdAddr: [\"10.0.0.1:2379\"]\nredisAddr: redis://u:p4ssw0rd@r/0\n")
 	process.WriteFile(t, filepath.Join(dir, "configs/services.yml"), "services:\n  user:\n    login: /login\n")
-	stdout, stderr, code := process.Run(t, 10*time.Second, process.Launch{
+	stdout, stderr, code := process.Run(t, patience, process.Launch{
 		Path: process.Build(t, "cmd/gateway"), Args: []string{"config", "-config", "configs"}, Dir: dir, Env: []string{"KEY=" + process.CallKey, "GOMS_ETCD_ADDR=10.0.0.2:2379|10.0.0.3:2379"},
 	})
 	if code != 0 {

@@ -37,7 +37,7 @@ func TestDemo(t *testing.T) {
 		tries = nil
 	}
 	for _, try := range tries {
-		stdout, stderr, code := process.Run(t, 20*time.Second, process.Launch{Path: "/bin/sh", Args: []string{"-c", strings.Replace(try, "curl ", "curl --fail-with-body --max-time 15 ", 1)}})
+		stdout, stderr, code := process.Run(t, patience, process.Launch{Path: "/bin/sh", Args: []string{"-c", strings.Replace(try, "curl ", "curl --fail-with-body --max-time 15 ", 1)}})
 		if code != 0 {
 			t.Errorf("%s: exit code %d\n%s%s", try, code, stdout, stderr)
 		}

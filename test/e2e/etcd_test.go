@@ -15,7 +15,7 @@ import (
 // keys returns all keys with a prefix and their values.
 func keys(t testing.TB, c *clientv3.Client, prefix string) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	resp, err := c.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {
@@ -31,7 +31,7 @@ func keys(t testing.TB, c *clientv3.Client, prefix string) map[string]string {
 // put writes a key without a lease.
 func put(t testing.TB, c *clientv3.Client, key, value string) {
 	t.Helper()
-	process.Eventually(t, 10*time.Second, fmt.Sprintf("put %.80q", key), func() error {
+	process.Eventually(t, patience, fmt.Sprintf("put %.80q", key), func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		_, err := c.Put(ctx, key, value)

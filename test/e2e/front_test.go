@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
@@ -38,7 +37,7 @@ func TestNginxOverUnixSocket(t *testing.T) {
 	socket := filepath.Join(dir, "gateway.sock")
 	s := newSystem(t, setup{config: "gateway:\n  trustedProxies: [127.0.0.1/32]\n  listeners: [{addr: 'unix:" + socket + "'}]\n"})
 	g := s.gateway()
-	g.Line(20*time.Second, `\[gateway\] Http Listen on unix:`+socket+`$`)
+	g.Line(patience, `\[gateway\] Http Listen on unix:`+socket+`$`)
 	s.countNode("count")
 	s.countNode("big")
 	g.sees("count", 1)
@@ -62,14 +61,14 @@ func TestNginxOverUnixSocket(t *testing.T) {
 	if a, want := do(t, "POST", "http://"+addr+"/api/big/up", body, nil), fmt.Sprintf(`{"bytes":%d,"crc32":%d}`, size, crc32.ChecksumIEEE([]byte(body))); a.status != 200 || a.body != want {
 		t.Errorf("up = %d %s, want 200 %s", a.status, a.body, want)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	echo(ctx, t, "ws://"+addr+"/api/count/ws")
 
 	g.Kill()
 	s.embedded = true // its etcd was in it
 	s.again(g)        // the socket that it left is no obstacle
-	g.Stop(20 * time.Second)
+	g.Stop(patience)
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
@@ -84,17 +83,17 @@ func TestProxyProtocolByCurl(t *testing.T) {
 	s.countNode("count")
 	g.sees("count", 1)
 	url := fmt.Sprintf("http://127.0.0.1:%d/api/count/head", port)
-	out, stderr, code := process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", "--haproxy-protocol", url}})
+	out, stderr, code := process.Run(t, patience, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "25", "--haproxy-protocol", url}})
 	if code != 0 {
 		t.Fatalf("curl --haproxy-protocol: exit code %d\n%s", code, stderr)
 	}
 	if got := forwardedFor(t, out); got != "127.0.0.1" {
 		t.Errorf("X-Forwarded-For = %q, want 127.0.0.1", got)
 	}
-	if _, stderr, code := process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", url}}); code != 52 && code != 56 {
+	if _, stderr, code := process.Run(t, patience, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "25", url}}); code != 52 && code != 56 {
 		t.Errorf("curl without the header: exit code %d, want 52 or 56 (no answer)\n%s", code, stderr)
 	}
-	out, stderr, code = process.Run(t, 10*time.Second, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "5", "-o", os.DevNull, "-w", "%{http_code}", "--haproxy-protocol", g.url("/api/count/head")}})
+	out, stderr, code = process.Run(t, patience, process.Launch{Path: curl, Args: []string{"-sS", "--max-time", "25", "-o", os.DevNull, "-w", "%{http_code}", "--haproxy-protocol", g.url("/api/count/head")}})
 	if code != 0 || out != "400" {
 		t.Errorf("a header on a port that takes none: exit code %d, %q, want 400\n%s", code, out, stderr)
 	}

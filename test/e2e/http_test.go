@@ -28,7 +28,7 @@ type answer struct {
 
 // plain is the client of the tests: a connection a request, no redirects, no proxies, nothing decompressed.
 var plain = &http.Client{
-	Timeout:       20 * time.Second,
+	Timeout:       patience,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
 }
@@ -116,12 +116,12 @@ type wire struct {
 // dial opens a wire with a deadline for all that happens on it.
 func dial(t testing.TB, addr string) *wire {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatalf("dial %s: %v", addr, err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(15 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	return &wire{t, conn, bufio.NewReader(conn)}
 }
 
@@ -203,7 +203,7 @@ func (c *capture) addr() string { return c.l.Addr().String() }
 
 func (c *capture) serve(conn net.Conn, reply func(string) (string, bool)) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	var seen bytes.Buffer
 	r := bufio.NewReader(io.TeeReader(conn, &seen))
 	for {
@@ -229,7 +229,7 @@ func (c *capture) next(t testing.TB) string {
 	select {
 	case r := <-c.requests:
 		return r
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no request has arrived at the node")
 		return ""
 	}

@@ -33,7 +33,7 @@ func TestPortInUse(t *testing.T) {
 		for _, flag := range []string{"-http_port", "-rpc_port"} {
 			args := []string{"-http_port", fmt.Sprint(ports.Free(t)), "-rpc_port", fmt.Sprint(ports.Free(t)), "-etcd_addr", s.etcd[0], flag, taken}
 			began := time.Now()
-			stdout, stderr, code := process.Run(t, 5*time.Second, process.Launch{Path: process.Build(t, program), Args: args, Dir: s.dir})
+			stdout, stderr, code := process.Run(t, patience, process.Launch{Path: process.Build(t, program), Args: args, Dir: s.dir})
 			if code != 1 {
 				t.Errorf("%s %s: exit code %d, want 1", program, flag, code)
 			}
@@ -131,9 +131,9 @@ func TestStartUnderTraffic(t *testing.T) {
 	s.countNode("count")
 	gw.sees("count", 1)
 	for range 5 {
-		gw.Stop(30 * time.Second)
+		gw.Stop(patience)
 		s.run(gw)
-		process.Eventually(t, 10*time.Second, "the gateway answers", func() error {
+		process.Eventually(t, patience, "the gateway answers", func() error {
 			a, err := fetch("GET", gw.url("/api/count/hit?id=1"), "", nil)
 			if err == nil && a.status != 200 {
 				t.Fatalf("the first answer is %d %s, want none before the nodes are known", a.status, a.body)
@@ -145,14 +145,14 @@ func TestStartUnderTraffic(t *testing.T) {
 
 // TestGracefulStop has a request in flight when the gateway is told to stop.
 func TestGracefulStop(t *testing.T) {
-	s := newSystem(t, setup{config: "gateway:\n  drainDelay: 2s\n"})
+	s := newSystem(t, setup{config: "gateway:\n  drainDelay: 4s\n"})
 	s.gateway() // holds etcd
 	gw := s.gateway()
 	n := s.countNode("count")
 	gw.sees("count", 1)
 	w := dial(t, gw.addr())
 	w.send("GET /api/count/hold HTTP/1.1\r\nHost: x\r\n\r\n")
-	process.Eventually(t, 5*time.Second, "the request is at the node", func() error {
+	process.Eventually(t, patience, "the request is at the node", func() error {
 		if n.requests(t) != 1 {
 			return errors.New("it is not")
 		}
@@ -164,21 +164,21 @@ func TestGracefulStop(t *testing.T) {
 
 	gw.Signal(syscall.SIGTERM)
 	began := time.Now()
-	process.Eventually(t, 1500*time.Millisecond, "/readyz turns to 503", func() error {
+	process.Eventually(t, 3500*time.Millisecond, "/readyz turns to 503", func() error {
 		a, err := fetch("GET", gw.url("/readyz"), "", nil)
 		if err == nil && a.status != 503 {
 			err = fmt.Errorf("status %d", a.status)
 		}
 		return err
 	})
-	process.Eventually(t, 10*time.Second, "the gateway has left the registry", func() error {
+	process.Eventually(t, patience, "the gateway has left the registry", func() error {
 		if _, there := keys(t, process.EtcdClient(t, s.etcd...), "goms_gateway_")["goms_gateway_"+gw.id()]; there {
 			return errors.New("its key is there")
 		}
 		return nil
 	})
 	idle.closed()
-	process.Eventually(t, 10*time.Second, "new connections are refused", func() error {
+	process.Eventually(t, patience, "new connections are refused", func() error {
 		if conn, err := net.DialTimeout("tcp", gw.addr(), time.Second); err == nil {
 			conn.Close()
 			return errors.New("one was accepted")
@@ -192,7 +192,7 @@ func TestGracefulStop(t *testing.T) {
 	if a := w.answer("GET"); a.status != 200 || a.body != "held to the end" || !a.close {
 		t.Errorf("the request in flight: %d %q, close %v", a.status, a.body, a.close)
 	}
-	if code := gw.Exited(10 * time.Second); code != 0 {
+	if code := gw.Exited(patience); code != 0 {
 		t.Errorf("exit code = %d, want 0", code)
 	}
 	t.Logf("stopped in %v", time.Since(began).Round(time.Millisecond))
@@ -220,14 +220,14 @@ func TestSecondSignal(t *testing.T) {
 		path := map[*process.Process]string{gw.Process: "/api/count/hold", n.Process: "/hold"}[p]
 		w := dial(t, addr)
 		w.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nCall-Service-Key: " + process.CallKey + "\r\n\r\n")
-		process.Eventually(t, 5*time.Second, "the request is at the node", func() error {
+		process.Eventually(t, patience, "the request is at the node", func() error {
 			if n.requests(t) == before {
 				return errors.New("it is not")
 			}
 			return nil
 		})
 		p.Signal(syscall.SIGINT)
-		process.Eventually(t, 15*time.Second, p.Name+" has stopped listening", func() error {
+		process.Eventually(t, patience, p.Name+" has stopped listening", func() error {
 			if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 				conn.Close()
 				return errors.New("it accepts")
@@ -238,7 +238,7 @@ func TestSecondSignal(t *testing.T) {
 			t.Fatalf("%s has ended with a request in flight", p.Name)
 		}
 		p.Signal(syscall.SIGTERM)
-		if code := p.Exited(5 * time.Second); code != 1 {
+		if code := p.Exited(10 * time.Second); code != 1 {
 			t.Errorf("%s after a second signal: exit code %d, want 1", p.Name, code)
 		}
 	}
@@ -253,8 +253,8 @@ func TestNodeFaults(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) {
 		l := &load{addr: gw.addr(), path: "/api/count/hit", rate: 300}
 		l.during(t, func() {
-			nodes[0].Stop(30 * time.Second)
-			gw.Line(5*time.Second, nodeLine("count", nodes[0].id(), "leave"))
+			nodes[0].Stop(patience)
+			gw.Line(said, nodeLine("count", nodes[0].id(), "leave"))
 			nodes = append(nodes, s.countNode("count"))
 			gw.sees("count", 3)
 		})

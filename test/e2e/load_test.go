@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	generator "github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
@@ -40,7 +39,7 @@ func (l *load) more(t testing.TB, n int) {
 	t.Helper()
 	sent, _ := l.stream.Sent()
 	goal := sent + n
-	process.Eventually(t, 30*time.Second, "the load goes on", func() error {
+	process.Eventually(t, patience, "the load goes on", func() error {
 		if sent, _ := l.stream.Sent(); sent < goal {
 			return fmt.Errorf("%d requests, want %d", sent, goal)
 		}

@@ -17,9 +17,16 @@ package e2e_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/goms-io/goms/test/process"
 )
+
+// patience is how long a test waits for what takes a moment on a machine that is not busy.
+const patience = 30 * time.Second
+
+// said is how long it may take until a node that stops is known to leave: less than its lease lives, which would tell it too.
+const said = 8 * time.Second
 
 func TestMain(m *testing.M) {
 	os.Exit(process.Main(m))

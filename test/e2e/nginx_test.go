@@ -54,7 +54,7 @@ func TestNginxSpreadsOverGateways(t *testing.T) {
 		}
 		return all, least
 	}
-	process.Eventually(t, 5*time.Second, "the gateways have counted the requests", func() error {
+	process.Eventually(t, patience, "the gateways have counted the requests", func() error {
 		if all, _ := finished(); all != n {
 			return fmt.Errorf("they have counted %d of %d", all, n)
 		}
@@ -70,7 +70,7 @@ func TestNginxSpreadsOverGateways(t *testing.T) {
 		t.Errorf("a forged X-Forwarded-For reached the node: %s", a.body)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	echo(ctx, t, "ws://"+addr+"/api/count/ws")
 }

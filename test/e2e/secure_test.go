@@ -38,7 +38,7 @@ func TestNodesWithTLS(t *testing.T) {
 	s.orderNode()
 	gw.sees("user", 1)
 	gw.sees("order", 1)
-	process.Eventually(t, 10*time.Second, "order reaches user over TLS", func() error {
+	process.Eventually(t, patience, "order reaches user over TLS", func() error {
 		a, err := fetch("POST", gw.url("/api/order/submit?a=1"), `{"item":7}`, http.Header{"Content-Type": {"application/json"}})
 		if err == nil && a.status != 200 {
 			err = errors.New(a.body)
@@ -53,13 +53,13 @@ func TestNodesWithTLS(t *testing.T) {
 	}
 	stranger := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // it is the node that must refuse
 	if c, err := tls.Dial("tcp", user.addr(), stranger); err == nil {
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
 			t.Errorf("a caller without a certificate: %v", err)
 		}
 		c.Close()
 	}
-	_, stderr, code := process.Run(t, 20*time.Second, process.Launch{
+	_, stderr, code := process.Run(t, patience, process.Launch{
 		Name: "healthcheck", Path: process.Build(t, "cmd/service"), Dir: s.dir, Args: []string{"healthcheck", "-http_port", fmt.Sprint(user.http)},
 	})
 	if code != 0 {
@@ -76,5 +76,5 @@ func TestNodesWithTLS(t *testing.T) {
 			t.Errorf("with another authority %d %s, %v; want 502 connect_failed", a.status, a.body, err)
 		}
 	}
-	lost.Line(5*time.Second, `cannot be reached over TLS.* err=.*127\.0\.0\.1.*certificate signed by unknown authority`)
+	lost.Line(patience, `cannot be reached over TLS.* err=.*127\.0\.0\.1.*certificate signed by unknown authority`)
 }

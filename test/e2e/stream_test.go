@@ -22,7 +22,7 @@ func TestShapes(t *testing.T) {
 	gw.sees("count", 1)
 	gw.sees("big", 1)
 	t.Run("websocket", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		echo(ctx, t, "ws://"+gw.addr()+"/api/count/ws")
 	})
@@ -57,7 +57,7 @@ func checkNoUpgrade(t *testing.T, gw *gateway) {
 
 // checkEvents reads one event at a time: the next is sent only after this one has arrived.
 func checkEvents(t *testing.T, gw *gateway) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, "GET", gw.url("/api/count/sse"), nil)
 	resp, err := plain.Do(req)

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goms-io/goms/test/ports"
 	"github.com/goms-io/goms/test/process"
@@ -96,7 +95,7 @@ func newSystem(t testing.TB, u setup) *system {
 func (s *system) gateway(args ...string) *gateway {
 	s.t.Helper()
 	g := s.launchGateway(args...)
-	g.Line(20*time.Second, fmt.Sprintf(`\[gateway\] Http Listen on port: %d$`, g.http))
+	g.Line(patience, fmt.Sprintf(`\[gateway\] Http Listen on port: %d$`, g.http))
 	return g
 }
 
@@ -137,7 +136,7 @@ func (s *system) run(g *gateway, args ...string) {
 func (s *system) userNode(args ...string) *node {
 	s.t.Helper()
 	n := s.node("user", process.Build(s.t, "cmd/service"), nil, args...)
-	n.Line(20*time.Second, fmt.Sprintf(`\[user\] Http Listen on port: %d$`, n.http))
+	n.Line(patience, fmt.Sprintf(`\[user\] Http Listen on port: %d$`, n.http))
 	return n
 }
 
@@ -147,7 +146,7 @@ func (s *system) countNode(service string, args ...string) *node {
 	counts := filepath.Join(s.t.TempDir(), "counts")
 	n := s.node(service, process.Build(s.t, "test/countnode"), []string{"COUNTS_FILE=" + counts}, append([]string{"-name", service}, args...)...)
 	n.counts = counts
-	n.Line(20*time.Second, fmt.Sprintf(`\[%s\] Http Listen on port: %d$`, service, n.http))
+	n.Line(patience, fmt.Sprintf(`\[%s\] Http Listen on port: %d$`, service, n.http))
 	return n
 }
 
@@ -175,7 +174,7 @@ func (g *gateway) url(path string) string { return "http://" + g.addr() + path }
 // ready waits until the gateway says that it is ready for traffic.
 func (g *gateway) ready() {
 	g.t.Helper()
-	process.Eventually(g.t, 20*time.Second, g.Name+" is ready", func() error {
+	process.Eventually(g.t, patience, g.Name+" is ready", func() error {
 		_, err := get(g.url("/readyz"))
 		return err
 	})
@@ -210,7 +209,7 @@ func (g *gateway) cluster() (map[string]pool, error) {
 // sees waits until the gateway knows exactly n nodes of a service.
 func (g *gateway) sees(service string, n int) {
 	g.t.Helper()
-	process.Eventually(g.t, 20*time.Second, fmt.Sprintf("%s sees %d nodes of %s", g.Name, n, service), func() error {
+	process.Eventually(g.t, patience, fmt.Sprintf("%s sees %d nodes of %s", g.Name, n, service), func() error {
 		services, err := g.cluster()
 		if err != nil {
 			return err

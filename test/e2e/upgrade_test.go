@@ -31,7 +31,7 @@ func (s *system) replaceable(program string) (g *gateway, pid int) {
 		},
 		Env: []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin)},
 	})
-	pid, err := strconv.Atoi(strings.TrimPrefix(g.Line(10*time.Second, `^began \d+$`), "began "))
+	pid, err := strconv.Atoi(strings.TrimPrefix(g.Line(patience, `^began \d+$`), "began "))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -92,21 +92,21 @@ func TestReplacedBinary(t *testing.T) {
 	l.during(t, func() {
 		install(t, path, []byte("#!/bin/sh\necho no gateway >&2\nexit 3\n"))
 		replace()
-		gw.Line(20*time.Second, `upgrade failed, this process goes on`)
+		gw.Line(patience, `upgrade failed, this process goes on`)
 		l.more(t, 2*l.rate)
 		still("after one that did not start")
 
 		install(t, path, good)
 		w := dial(t, gw.addr())
 		w.send("GET /api/count/hold?id=held HTTP/1.1\r\nHost: x\r\n\r\n")
-		process.Eventually(t, 10*time.Second, "the held request is at the node", func() error {
+		process.Eventually(t, patience, "the held request is at the node", func() error {
 			if counted(t, n)["held"] == 0 {
 				return errors.New("it is not")
 			}
 			return nil
 		})
 		replace()
-		gw.Line(30*time.Second, `a new process has taken over`)
+		gw.Line(patience, `a new process has taken over`)
 		l.more(t, l.rate)
 		replace() // says nothing to one that drains
 		still("in the process before")
@@ -117,7 +117,7 @@ func TestReplacedBinary(t *testing.T) {
 		if err := socket.Close(websocket.StatusNormalClosure, "done"); err != nil {
 			t.Errorf("close the WebSocket: %v", err)
 		}
-		if ended := gw.Line(30*time.Second, `^ended \d+$`); ended != "ended 0" {
+		if ended := gw.Line(patience, `^ended \d+$`); ended != "ended 0" {
 			t.Errorf("the process before %s, want 0", ended)
 		}
 		l.more(t, l.rate)
@@ -134,7 +134,7 @@ func TestReplacedBinary(t *testing.T) {
 	}
 
 	other.Signal(syscall.SIGUSR2)
-	other.Line(10*time.Second, `upgrade failed, this process goes on.*-etcd_addr`)
+	other.Line(patience, `upgrade failed, this process goes on.*-etcd_addr`)
 	if !other.Alive() {
 		t.Error("the gateway with etcd inside has ended")
 	}

@@ -63,7 +63,7 @@ func (z *zipkin) collector() string { return "http://" + z.addr + "/api/v2/spans
 func (z *zipkin) trace(t testing.TB, service string, n int) []span {
 	t.Helper()
 	var traces [][]span
-	process.Eventually(t, 20*time.Second, "zipkin has the trace", func() error {
+	process.Eventually(t, patience, "zipkin has the trace", func() error {
 		body, err := get("http://" + z.addr + "/api/v2/traces?limit=10&serviceName=" + service)
 		if err != nil {
 			return err
