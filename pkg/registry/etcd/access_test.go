@@ -102,15 +102,15 @@ func TestPassword(t *testing.T) {
 
 	// A restart forgets all tokens.
 	s.down()
-	w.awaitLink(false, 2*time.Second)
+	w.awaitLink(false, patience)
 	w.noLeaves(2 * ttl)
 	s.up()
-	w.awaitLink(true, 3*time.Second)
+	w.awaitLink(true, patience)
 	w.noLeaves(4 * ttl)
 	a.publish(node(1))
-	w.await(2*time.Second, node(0), node(1))
+	w.await(patience, node(0), node(1))
 	a.withdraw(node(1))
-	w.await(2*ttl+2*time.Second, node(0))
+	w.await(patience, node(0))
 	if strings.Contains(w.log.String(), password) {
 		t.Errorf("the log holds the password:\n%s", w.log)
 	}
@@ -130,6 +130,7 @@ func TestWrongPassword(t *testing.T) {
 				t.Fatal("Publish() = nil, want an error")
 			}
 			w.awaitLink(false, 0)
+			eventually(t, "word of the refusal", patience, func() bool { return w.log.count("reason=refused") > 0 })
 			if n := w.log.count("reason=refused"); n != 1 {
 				t.Errorf("refusal logged %d times, want once:\n%s", n, w.log)
 			}
@@ -186,7 +187,7 @@ func TestRoleRevoked(t *testing.T) {
 	})
 	w.await(patience, node(0), node(1), node(2), node(3))
 	a.withdraw(node(2))
-	w.await(2*ttl+2*time.Second, node(0), node(1), node(3))
+	w.await(patience, node(0), node(1), node(3))
 	if w.leaves() != 2 {
 		t.Errorf("%d leaves, want those of the dead node and of one that left", w.leaves())
 	}
@@ -260,17 +261,17 @@ func TestCertificateExpires(t *testing.T) {
 	shown.Store(expired)
 	front.cut()
 	front.heal()
-	w.awaitLink(false, 2*time.Second)
+	w.awaitLink(false, patience)
 	eventually(t, "complaint", patience, func() bool { return w.log.count("reason=untrusted") > 0 })
 	w.noLeaves(2 * ttl)
 	if text := w.log.String(); w.log.count("reason=untrusted") != 1 || !strings.Contains(text, "certificate has expired") || !strings.Contains(text, front.addr) {
 		t.Errorf("the log wants the cause and the address, once:\n%s", text)
 	}
 	shown.Store(good)
-	w.awaitLink(true, 3*time.Second)
+	w.awaitLink(true, patience)
 	w.noLeaves(2 * ttl)
 	a.publish(node(1))
-	w.await(2*time.Second, node(0), node(1))
+	w.await(patience, node(0), node(1))
 }
 
 // selfSigned returns a certificate for 127.0.0.1 that nobody but itself vouches for.

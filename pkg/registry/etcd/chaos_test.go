@@ -63,7 +63,7 @@ func TestWatchConvergesAfterTrouble(t *testing.T) {
 	wg.Wait()
 
 	want := s.nodes()
-	w.await(2*ttl+5*time.Second, want...)
+	w.await(patience, want...)
 	for i := range steady {
 		if n := w.leavesOf(node(100 + i)); n != 0 {
 			t.Errorf("node %d, which never changed, left %d times", i, n)

@@ -43,7 +43,7 @@ func TestOlderProcessComesBackWhenTheNewerLeaves(t *testing.T) {
 	start(t, s.addr, node(0))
 	newer := start(t, s.addr, node(0))
 	newer.withdraw(node(0))
-	eventually(t, "registered again", 2*time.Second, func() bool { v, _ := s.entry(node(0).Key(project)); return v == "0" })
+	eventually(t, "registered again", patience, func() bool { v, _ := s.entry(node(0).Key(project)); return v == "0" })
 }
 
 func TestOneLeaseForAllNodes(t *testing.T) {
@@ -122,15 +122,15 @@ func TestPoisonEntries(t *testing.T) {
 		t.Errorf("Ignored = %d, want %d", got, n)
 	}
 	s.put(node(8).Key(project), "null")
-	eventually(t, "one more ignored", 2*time.Second, func() bool { return w.Status().Ignored == n+1 })
+	eventually(t, "one more ignored", patience, func() bool { return w.Status().Ignored == n+1 })
 	s.put(node(8).Key(project), "[]")
-	eventually(t, "one more ignored", 2*time.Second, func() bool { return w.Status().Ignored == n+2 })
+	eventually(t, "one more ignored", patience, func() bool { return w.Status().Ignored == n+2 })
 	if got := w.log.count("registry entry ignored"); got != int(n+1) {
 		t.Errorf("ignored entries logged %d times, want once a key, %d:\n%.4000s", got, n+1, w.log)
 	}
 	// The value of a live node is spoilt, and the node taken for what it was until it puts itself right.
 	s.put(node(0).Key(project), "spoilt")
-	eventually(t, "one more ignored", 2*time.Second, func() bool { return w.Status().Ignored == n+3 })
+	eventually(t, "one more ignored", patience, func() bool { return w.Status().Ignored == n+3 })
 	w.noLeaves(ttl)
 	w.await(0, node(0))
 	if got := w.Status().Resyncs; len(got) != 0 {

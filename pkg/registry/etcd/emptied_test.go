@@ -17,15 +17,15 @@ func TestStoreRestartedEmptyAndOneIsLate(t *testing.T) {
 	}
 	s.put(node(0).Key(project), "0")
 	s.put(node(1).Key(project), "0")
-	w := watch(t, s.addr, etcd.Config{CheckInterval: time.Minute})
+	w := watch(t, s.addr, etcd.Config{CheckInterval: time.Minute, TTL: 2 * ttl})
 	w.await(patience, node(0), node(1))
 
 	s.down()
-	w.awaitLink(false, 2*time.Second)
+	w.awaitLink(false, patience)
 	s.empty()
 	s.up()
 	s.put(node(0).Key(project), "0")
-	eventually(t, "resync", 5*time.Second, func() bool { return w.Status().Resyncs["revision"] == 1 })
+	eventually(t, "resync", patience, func() bool { return w.Status().Resyncs["revision"] == 1 })
 	s.put(node(1).Key(project), "0")
-	w.noLeaves(2*ttl + time.Second)
+	w.noLeaves(4*ttl + time.Second) // longer than what is missing is held
 }

@@ -108,8 +108,8 @@ func TestSilentWatchIsNoticed(t *testing.T) {
 	f, addr := newFake(t, node(0), node(1))
 	w := watch(t, addr, etcd.Config{CheckInterval: 50 * time.Millisecond})
 	f.set(12, nil, node(0), node(2))
-	w.await(2*time.Second, node(0), node(1), node(2)) // what is missing is held
-	w.await(2*ttl+2*time.Second, node(0), node(2))
+	w.await(patience, node(0), node(1), node(2)) // what is missing is held
+	w.await(patience, node(0), node(2))
 	if got := w.Status().Resyncs; got["stale"] != 1 || len(got) != 1 {
 		t.Errorf("Resyncs = %v, want one, stale", got)
 	}
@@ -120,8 +120,8 @@ func TestRevisionThatGoesBackIsNoticed(t *testing.T) {
 	f, addr := newFake(t, node(0))
 	w := watch(t, addr, etcd.Config{CheckInterval: 50 * time.Millisecond})
 	f.set(3, nil, node(0))
-	eventually(t, "resync", 2*time.Second, func() bool { return w.Status().Resyncs["revision"] == 1 })
-	eventually(t, "old revision forgotten", time.Second, func() bool { return w.Status().Revision == 3 })
+	eventually(t, "resync", patience, func() bool { return w.Status().Resyncs["revision"] == 1 })
+	eventually(t, "old revision forgotten", patience, func() bool { return w.Status().Revision == 3 })
 	w.noLeaves(0)
 	if _, calls := w.told(); calls != 1 {
 		t.Errorf("%d calls for a set that did not change, want 1", calls)
@@ -133,7 +133,7 @@ func TestQuietStoreIsLeftAlone(t *testing.T) {
 	f, addr := newFake(t, node(0))
 	w := watch(t, addr, etcd.Config{CheckInterval: 20 * time.Millisecond})
 	before, _ := f.counts()
-	eventually(t, "checks", 3*time.Second, func() bool { n, _ := f.counts(); return n > before+10 })
+	eventually(t, "checks", patience, func() bool { n, _ := f.counts(); return n > before+10 })
 	if _, watches := f.counts(); watches != 1 || len(w.Status().Resyncs) != 0 {
 		t.Errorf("%d watches and resyncs %v, want the one watch and none", watches, w.Status().Resyncs)
 	}
@@ -149,18 +149,18 @@ func TestErrorsNeverEmptyTheSet(t *testing.T) {
 			f, addr := newFake(t, node(0))
 			w := watch(t, addr, etcd.Config{CheckInterval: 20 * time.Millisecond})
 			f.set(20, status.Error(code, "on purpose"))
-			w.awaitLink(false, 2*time.Second)
+			w.awaitLink(false, patience)
 			before, _ := f.counts()
-			eventually(t, "more tries", 4*time.Second, func() bool { n, _ := f.counts(); return n > before+2 })
+			eventually(t, "more tries", patience, func() bool { n, _ := f.counts(); return n > before+2 })
 			if s, _ := w.told(); len(s.Nodes) != 1 {
 				t.Fatalf("nodes while the store fails = %v, want the last good set", s.Nodes)
 			}
-			eventually(t, "log of the outage", time.Second, func() bool { return w.log.count("registry unavailable") > 0 })
+			eventually(t, "log of the outage", patience, func() bool { return w.log.count("registry unavailable") > 0 })
 			if n := w.log.count("registry unavailable"); n != 1 {
 				t.Errorf("outage logged %d times, want once:\n%s", n, w.log)
 			}
 			f.set(20, nil, node(0))
-			w.awaitLink(true, 3*time.Second)
+			w.awaitLink(true, patience)
 			w.noLeaves(0)
 		})
 	}

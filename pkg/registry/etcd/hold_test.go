@@ -90,9 +90,9 @@ func TestLeaseEndsNeverEmptyAService(t *testing.T) {
 				t.Errorf("%d leaves, Status() = %+v, want none and a watch that never was interrupted", w.leaves(), w.Status())
 			}
 			closingA()
-			w.await(2*time.Second, b, c)
+			w.await(patience, b, c)
 			closingC()
-			w.await(2*time.Second, b)
+			w.await(patience, b)
 			s.lend(b)
 			eventually(t, "word of the end", patience, func() bool { return w.log.count(restful) == 1 })
 			if n := w.log.count(bereft); n != 1 || w.leavesOf(b) != 0 {
@@ -157,7 +157,7 @@ func TestNodesThatTakeNothingDoNotCount(t *testing.T) {
 	pause(3 * ttl)
 	w.await(0, a, c)
 	closing()
-	w.await(2*time.Second, c)
+	w.await(patience, c)
 }
 
 // TestServicesAtOneAddress ends the lease of one of two services that have shared an address for long: nobody has taken its place.

@@ -146,7 +146,7 @@ func TestKVAway(t *testing.T) {
 	if err := kv.Put(t.Context(), "a", []byte("top secret")); err == nil || strings.Contains(err.Error(), "top secret") || !strings.Contains(err.Error(), `put "goms/acme/a": `) {
 		t.Errorf("Put() while the store is away = %v, want an error that names the key only", err)
 	}
-	if took := time.Since(began); took > patience {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("two requests took %v", took)
 	}
 	s.up()

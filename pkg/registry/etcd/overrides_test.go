@@ -70,19 +70,19 @@ func TestOverridesReachMembers(t *testing.T) {
 	s := newStore(t)
 	a := start(t, s.addr, node(0), node(1))
 	m := members(t, s.addr, registry.MembersConfig{}, etcd.Config{})
-	m.await(5*time.Second, node(0), node(1))
+	m.await(patience, node(0), node(1))
 	drained := node(0)
 	drained.State, drained.Weight = registry.Draining, 3
 	if _, err := m.r.SetOverride(t.Context(), "user", node(0).ID(), func(o *registry.Override) { drain(o); o.Weight = 3 }); err != nil {
 		t.Fatal(err)
 	}
-	m.await(2*time.Second, drained, node(1))
+	m.await(patience, drained, node(1))
 	a.withdraw(node(0))
-	m.await(2*time.Second, node(1))
+	m.await(patience, node(1))
 	a.publish(node(0))
-	m.await(2*time.Second, drained, node(1))
+	m.await(patience, drained, node(1))
 	s.put("goms/overrides/user/"+node(1).ID(), `{"weight":-4}`)
-	eventually(t, "complaint", 2*time.Second, func() bool { return m.Status().Ignored == 1 })
+	eventually(t, "complaint", patience, func() bool { return m.Status().Ignored == 1 })
 	m.await(0, drained, node(1))
 	if list := m.Status().Overrides; len(list) != 1 || list[0].Weight != 3 {
 		t.Errorf("Status().Overrides = %v, want the one", list)
@@ -90,7 +90,7 @@ func TestOverridesReachMembers(t *testing.T) {
 	if _, err := m.r.SetOverride(t.Context(), "user", node(0).ID(), func(o *registry.Override) { o.State, o.Weight = "", registry.AsPublished }); err != nil {
 		t.Fatal(err)
 	}
-	m.await(2*time.Second, node(0), node(1))
+	m.await(patience, node(0), node(1))
 	for _, line := range []string{"is overridden", `override="draining, weight 3"`, "by=me@here", "is no longer overridden"} {
 		if n := m.log.count(line); n != 1 {
 			t.Errorf("%q logged %d times, want once:\n%s", line, n, m.log)
@@ -105,9 +105,9 @@ func TestOverridesMayBeForbidden(t *testing.T) {
 	c := etcd.Config{Username: "goms", Password: password}
 	run(t, open(t, s.addr, c)).publish(node(0))
 	m := members(t, s.addr, registry.MembersConfig{}, c)
-	m.await(5*time.Second, node(0))
-	eventually(t, "complaint", 5*time.Second, func() bool { return m.log.count("part of the registry unavailable") == 1 })
-	eventually(t, "connected: the nodes can be read", 5*time.Second, func() bool { return m.Status().Connected })
+	m.await(patience, node(0))
+	eventually(t, "complaint", patience, func() bool { return m.log.count("part of the registry unavailable") == 1 })
+	eventually(t, "connected: the nodes can be read", patience, func() bool { return m.Status().Connected })
 	pause(500 * time.Millisecond)
 	if n := m.log.count("part of the registry unavailable"); n != 1 {
 		t.Errorf("complained %d times, want once", n)

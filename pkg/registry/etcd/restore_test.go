@@ -41,14 +41,14 @@ func TestHeldNodeLeavesWhenItFailsItsCallers(t *testing.T) {
 	w := watch(t, s.addr, etcd.Config{TTL: time.Minute, Dead: func(n registry.Node) bool { return dead.Load() && n == node(1) }})
 	w.await(patience, node(0), node(1), node(2))
 	s.down()
-	w.awaitLink(false, 2*time.Second)
+	w.awaitLink(false, patience)
 	doomed.kill()
 	s.empty()
 	s.up()
-	eventually(t, "resync", 5*time.Second, func() bool { return w.Status().Resyncs["revision"] == 1 })
+	eventually(t, "resync", patience, func() bool { return w.Status().Resyncs["revision"] == 1 })
 	w.noLeaves(ttl)
 	dead.Store(true)
-	w.await(2*time.Second, node(0), node(2)) // the hold is two minutes
+	w.await(patience, node(0), node(2)) // the hold is two minutes
 	if n := w.leavesOf(node(2)); n != 0 {
 		t.Error("a held node left that fails nobody")
 	}
@@ -69,17 +69,17 @@ func TestStoreRestoredFromOldBackup(t *testing.T) {
 			s.down()
 			restore := s.backup()
 			s.up()
-			w.awaitLink(true, 5*time.Second)
+			w.awaitLink(true, patience)
 			ghost.withdraw(node(1))
 			ghost.kill()
 			start(t, s.addr, node(2))
-			w.await(2*ttl+5*time.Second, node(0), node(2))
+			w.await(patience, node(0), node(2))
 			for i := range 20 {
 				s.put("other", fmt.Sprint(i))
 			}
 
 			s.down()
-			w.awaitLink(false, 3*time.Second)
+			w.awaitLink(false, patience)
 			restore()
 			s.up()
 			began := time.Now()
@@ -91,13 +91,13 @@ func TestStoreRestoredFromOldBackup(t *testing.T) {
 				}
 				return nil
 			})
-			eventually(t, "registered again", 5*time.Second, func() bool { _, lease := s.entry(node(2).Key(project)); return lease != 0 })
+			eventually(t, "registered again", patience, func() bool { _, lease := s.entry(node(2).Key(project)); return lease != 0 })
 			if cause != "" {
-				eventually(t, "noticed", 10*time.Second, func() bool { return w.Status().Resyncs[cause] > 0 })
+				eventually(t, "noticed", patience, func() bool { return w.Status().Resyncs[cause] > 0 })
 			}
 			// The ghost is back with the lease of the backup, which nobody renews.
-			eventually(t, "ghost gone from the store", 15*time.Second, func() bool { v, _ := s.entry(node(1).Key(project)); return v == "" })
-			w.await(2*ttl+5*time.Second, node(0), node(2))
+			eventually(t, "ghost gone from the store", patience, func() bool { v, _ := s.entry(node(1).Key(project)); return v == "" })
+			w.await(patience, node(0), node(2))
 			t.Logf("without the ghost %v after the restore, resyncs %v", time.Since(began).Round(10*time.Millisecond), w.Status().Resyncs)
 			for i := range 3 {
 				if i == 1 {
@@ -108,7 +108,7 @@ func TestStoreRestoredFromOldBackup(t *testing.T) {
 				}
 			}
 			start(t, s.addr, node(3))
-			w.await(3*time.Second, node(0), node(2), node(3))
+			w.await(patience, node(0), node(2), node(3))
 		})
 	}
 	f("behind", 0, "revision")

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -169,18 +168,18 @@ func TestRoutesWatch(t *testing.T) {
 			return *n > 0
 		}
 	}
-	eventually(t, "that there is none", 5*time.Second, count(&none))
+	eventually(t, "that there is none", patience, count(&none))
 	push("a: 1")
-	eventually(t, "first table", 5*time.Second, newest("a: 1"))
+	eventually(t, "first table", patience, newest("a: 1"))
 	push("a: 2")
-	eventually(t, "second table", 5*time.Second, newest("a: 2"))
+	eventually(t, "second table", patience, newest("a: 2"))
 	// What somebody spoils is told as an error, and that it is lost as none.
 	s.put("goms/routes/v/000000000002", "{}\nb: 1")
 	s.put("goms/routes/head", "1")
-	eventually(t, "older table", 5*time.Second, newest("a: 1"))
+	eventually(t, "older table", patience, newest("a: 1"))
 	s.put("goms/routes/head", "2")
-	eventually(t, "complaint", 5*time.Second, func() bool { return r.Status().Ignored > 0 })
-	eventually(t, "error", 5*time.Second, count(&bad))
+	eventually(t, "complaint", patience, func() bool { return r.Status().Ignored > 0 })
+	eventually(t, "error", patience, count(&bad))
 	if !newest("a: 1")() {
 		t.Error("a damaged table was told")
 	}
@@ -190,9 +189,9 @@ func TestRoutesWatch(t *testing.T) {
 	s.down()
 	s.empty()
 	s.up()
-	eventually(t, "that it is gone", 20*time.Second, count(&none))
+	eventually(t, "that it is gone", patience, count(&none))
 	push("a: 9")
-	eventually(t, "table after the loss", 5*time.Second, newest("a: 9"))
+	eventually(t, "table after the loss", patience, newest("a: 9"))
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Watch() = %v, want %v", err, context.Canceled)

@@ -28,18 +28,18 @@ func TestSeedIsToldWhileTheStoreIsAway(t *testing.T) {
 	gone := node(2)
 	gone.State = registry.Draining
 	w := watchFrom(t, s.addr, registry.NewSnapshot(900, []registry.Node{node(0), node(1), gone}))
-	w.await(2*time.Second, node(0), node(1), gone)
+	w.await(10*time.Second, node(0), node(1), gone)
 	if st := w.Status(); !st.Stale || st.Connected || !st.LastContact.IsZero() {
 		t.Errorf("Status() = %+v, want stale and not connected", st)
 	}
 	s.up()
 	began := time.Now()
 	start(t, s.addr, node(0))
-	w.await(5*time.Second, node(0), node(1)) // who said goodbye is not waited for
+	w.await(patience, node(0), node(1)) // who said goodbye is not waited for
 	if st := w.Status(); st.Stale {
 		t.Error("Stale = true after the store was read")
 	}
-	w.await(2*ttl+5*time.Second, node(0))
+	w.await(patience, node(0))
 	if held := time.Since(began); held < 2*ttl {
 		t.Errorf("a node that the store does not know left after %v, want it held for %v", held, 2*ttl)
 	}
@@ -52,7 +52,7 @@ func TestSeedIsToldWhileTheStoreIsAway(t *testing.T) {
 func TestSeedIsToldWhenTheStoreIsSilent(t *testing.T) {
 	t.Parallel()
 	w := watchFrom(t, blackHole(t), registry.NewSnapshot(9, []registry.Node{node(0)}))
-	w.await(2*time.Second, node(0))
+	w.await(10*time.Second, node(0))
 	if !w.Status().Stale {
 		t.Error("Stale = false, want true")
 	}
@@ -75,7 +75,7 @@ func TestSeedIsHeldWhenTheStoreIsBehindIt(t *testing.T) {
 	start(t, s.addr, node(0))
 	w := watchFrom(t, s.addr, registry.NewSnapshot(1<<40, []registry.Node{node(1)}))
 	w.await(patience, node(0), node(1))
-	w.await(2*ttl+5*time.Second, node(0))
+	w.await(patience, node(0))
 }
 
 // blackHole is an address where connections are taken and nothing is said.
@@ -101,11 +101,11 @@ func TestNodesWithOneAddress(t *testing.T) {
 	a, b, c := start(t, s.addr), start(t, s.addr), start(t, s.addr)
 	first, second, third := twin("10.0.0.1:1", 1), twin("10.0.0.1:2", 2), twin("10.0.0.1:3", 3)
 	a.publish(first, node(1))
-	w.await(5*time.Second, first, node(1))
+	w.await(patience, first, node(1))
 	b.publish(second)
-	w.await(5*time.Second, second, node(1))
+	w.await(patience, second, node(1))
 	c.publish(third)
-	w.await(5*time.Second, third, node(1))
+	w.await(patience, third, node(1))
 	if got := w.Status().Refused; got["duplicate"] != 2 {
 		t.Errorf("Refused = %v, want 2, duplicate", got)
 	}
@@ -113,19 +113,19 @@ func TestNodesWithOneAddress(t *testing.T) {
 	other := first
 	other.Service = "order"
 	a.publish(other)
-	w.await(5*time.Second, other, third, node(1))
+	w.await(patience, other, third, node(1))
 	// Whoever reads anew sees the same, and so does one that is told by events.
-	watch(t, s.addr, etcd.Config{}).await(5*time.Second, other, third, node(1))
+	watch(t, s.addr, etcd.Config{}).await(patience, other, third, node(1))
 	first.Weight = 9
 	a.publish(first) // the last writer
-	w.await(5*time.Second, other, first, node(1))
-	watch(t, s.addr, etcd.Config{}).await(5*time.Second, other, first, node(1))
+	w.await(patience, other, first, node(1))
+	watch(t, s.addr, etcd.Config{}).await(patience, other, first, node(1))
 	a.withdraw(first)
-	w.await(5*time.Second, other, third, node(1)) // the newest of those left
+	w.await(patience, other, third, node(1)) // the newest of those left
 	b.withdraw(second)
 	c.withdraw(third)
-	w.await(5*time.Second, other, node(1))
-	eventually(t, "agreement with the store", 3*time.Second, func() bool { return w.Status().LastContact.After(time.Now().Add(-time.Second)) })
+	w.await(patience, other, node(1))
+	eventually(t, "agreement with the store", patience, func() bool { return w.Status().LastContact.After(time.Now().Add(-time.Second)) })
 	if got := w.Status().Resyncs; len(got) != 0 {
 		t.Errorf("Resyncs = %v, want none", got)
 	}
@@ -144,7 +144,7 @@ func TestPoisonNodesAreRefused(t *testing.T) {
 	order := registry.NewNode("order", "10.0.0.2:1", "10.0.0.2:2")
 	start(t, s.addr, order)
 	m := members(t, s.addr, registry.MembersConfig{Trust: trust, File: file}, etcd.Config{})
-	m.await(5*time.Second, self, node(0), order)
+	m.await(patience, self, node(0), order)
 	for key, value := range map[string]string{
 		"goms_user_10.0.0.3:1_10.0.0.9:8080":      "0",             // the gateway's own
 		"goms_user_10.0.0.3:1_127.0.0.1:8080":     "0",             // the same, another way
@@ -162,7 +162,7 @@ func TestPoisonNodesAreRefused(t *testing.T) {
 	} {
 		s.put(key, value)
 	}
-	eventually(t, "all met", 5*time.Second, func() bool {
+	eventually(t, "all met", patience, func() bool {
 		st := m.Status()
 		return st.Ignored == 9 && st.Refused["own"] == 2 && st.Refused["network"] == 2
 	})

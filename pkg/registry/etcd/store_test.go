@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -21,11 +22,14 @@ import (
 
 const (
 	project  = "goms"
-	ttl      = time.Second
-	patience = 15 * time.Second
+	ttl      = 2 * time.Second
+	patience = 30 * time.Second // for what takes a moment on a machine that is not busy
 )
 
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // they wait for leases most of the time; the command line has the last word
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

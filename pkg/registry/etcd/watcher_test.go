@@ -52,6 +52,11 @@ func newWatcher(t *testing.T, addr string, c etcd.Config) *watcher {
 	w := &watcher{t: t, log: &lines{}, joined: map[string]int{}, left: map[string]int{}}
 	c.Log = w.logger()
 	w.Registry = open(t, addr, c)
+	t.Cleanup(func() {
+		if told, calls := w.told(); t.Failed() {
+			t.Logf("a watch of %s told %d times, at last %v; Status() = %+v\nlog:\n%s", addr, calls, told, w.Status(), w.log)
+		}
+	})
 	return w
 }
 
