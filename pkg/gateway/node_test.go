@@ -15,6 +15,7 @@ import (
 
 	"github.com/goms-io/goms/pkg/console"
 	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // rawNode accepts connections and gives each to serve, which must return before the test ends.
@@ -337,12 +338,7 @@ func TestPanicIsOneRequest(t *testing.T) {
 // TestEjectionIsToldOnce has a node refuse connections for long, and come back.
 func TestEjectionIsToldOnce(t *testing.T) {
 	log, out := written(t, "text", nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := ports.Addr(t)
 	b := startWith(t, log, nil, addr, node(t, func(http.ResponseWriter, *http.Request) {}))
 	for range 50 {
 		b.get("/api/user/login")

@@ -3,7 +3,6 @@ package rpc_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/goms-io/goms/pkg/rpc"
+	"github.com/goms-io/goms/test/ports"
 )
 
 func TestNoNodeFailsFast(t *testing.T) {
@@ -104,12 +104,7 @@ func TestWithdrawnNodeFinishes(t *testing.T) {
 
 func TestDeadNodeIsSkipped(t *testing.T) {
 	a := start(t, "a")
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := lis.Addr().String()
-	lis.Close()
+	dead := ports.Addr(t)
 	conn, client := dial(t, rpc.DialConfig{})
 	conn.Update([]rpc.Target{{Addr: dead, Weight: 1}, {Addr: a.addr, Weight: 1}})
 	for range 20 {
@@ -118,7 +113,7 @@ func TestDeadNodeIsSkipped(t *testing.T) {
 		}
 	}
 	conn.Update([]rpc.Target{{Addr: dead, Weight: 1}})
-	_, err = client.UnaryCall(t.Context(), ask("who"))
+	_, err := client.UnaryCall(t.Context(), ask("who"))
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no node of service") {
 		t.Errorf("UnaryCall() with only a dead node = %v, want Unavailable", err)
 	}

@@ -159,6 +159,11 @@ func startNode(t testing.TB, name string, behind rpc.Node, opts ...grpc.ServerOp
 	n.addr = lis.Addr().String()
 	done := make(chan error, 1)
 	go func() { done <- n.srv.Serve(lis) }()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("node %s at %s:\n%s", name, n.addr, n.log)
+		}
+	})
 	n.stop = sync.OnceFunc(func() {
 		n.srv.Stop()
 		if err := <-done; err != nil {
@@ -212,7 +217,7 @@ func ask(body string) *testpb.SimpleRequest {
 // poll waits for a condition.
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

@@ -3,7 +3,6 @@ package trace_test
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/openzipkin/zipkin-go/model"
 
 	"github.com/goms-io/goms/pkg/trace"
+	"github.com/goms-io/goms/test/ports"
 )
 
 func modelSpan(n int) model.SpanModel {
@@ -40,12 +40,17 @@ func running(t *testing.T, r *trace.Reporter) (stop func() time.Duration) {
 			if err != nil {
 				t.Errorf("Run() = %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Run does not end")
 		}
 		return time.Since(began)
 	})
-	t.Cleanup(func() { once() })
+	t.Cleanup(func() {
+		if once(); t.Failed() {
+			sent, dropped := r.Stats()
+			t.Logf("%d spans were sent, %d dropped", sent, dropped)
+		}
+	})
 	return once
 }
 
@@ -191,12 +196,7 @@ func TestReporterRetries503(t *testing.T) {
 }
 
 func TestReporterRefusedConnection(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
+	addr := ports.Addr(t)
 	log := &logBuffer{}
 	r := newReporter(t, trace.ReporterConfig{URL: "http://someone:hunter2@" + addr + "/api/v2/spans?key=hunter3", Interval: time.Millisecond, QueueSize: 10, Log: log.logger()})
 	stop := running(t, r)
@@ -254,7 +254,7 @@ func TestReporterTimeout(t *testing.T) {
 		}
 		return n == 0
 	})
-	r := newReporter(t, trace.ReporterConfig{URL: url, Interval: time.Millisecond, Timeout: 50 * time.Millisecond})
+	r := newReporter(t, trace.ReporterConfig{URL: url, Interval: time.Millisecond, Timeout: time.Second}) // a second attempt that is late would count twice
 	running(t, r)
 	r.Send(modelSpan(1))
 	eventually(t, "the span at the second attempt", sentAre(r, 1))

@@ -3,7 +3,6 @@ package load_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/goms-io/goms/test/load"
+	"github.com/goms-io/goms/test/ports"
 )
 
 // TestAccount has a server lose requests, cross answers and close connections, each in a way that is known, and wants exactly that told.
@@ -109,12 +109,7 @@ func TestOpenLoop(t *testing.T) {
 
 // TestNobodyThere wants every request told as refused.
 func TestNobodyThere(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	l := &load.Load{Addrs: []string{ln.Addr().String()}, Path: "/hit", Rate: 500}
+	l := &load.Load{Addrs: []string{ports.Addr(t)}, Path: "/hit", Rate: 500}
 	l.Start()
 	for n, _ := l.Sent(); n < 50; n, _ = l.Sent() {
 		time.Sleep(10 * time.Millisecond)
