@@ -50,13 +50,20 @@ func command(ctx context.Context, args []string, stdout io.Writer, replace func(
 		return nil
 	}
 	if _, ok := errors.AsType[*config.UsageError](err); ok {
-		return fmt.Errorf("%w (gateway -h lists what there is)", err)
+		help := "gateway"
+		if name == "node" || name == "routes" {
+			help += " " + name
+		}
+		return fmt.Errorf("%w (%s -h lists what there is)", err, help)
 	}
 	return err
 }
 
+// commandNames are the commands there are.
+var commandNames = []string{"serve", "check", "config", "healthcheck", "node", "routes", "version"}
+
 func suggestion(command string) string {
-	if near := config.Suggest(command, []string{"serve", "check", "config", "healthcheck", "node", "routes", "version"}); near != "" {
+	if near := config.Suggest(command, commandNames); near != "" {
 		return fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return ""
@@ -70,7 +77,7 @@ func usage(w io.Writer, f *flags) {
   config       print the effective configuration, secrets masked
   healthcheck  ask the gateway on this host's HTTP port whether it lives, exit code 0 or 1
   node         list the nodes in etcd, or drain, undrain, weigh or reset one for all gateways
-  routes       push, pull, list, diff or rollback the route table in etcd (gateway routes -h); diff has exit code 1 when there is a difference
+  routes       push, pull, list, diff or rollback the route table in etcd (gateway routes -h); diff has exit code 1 when there is a difference, 2 or 3 after an error
   version      print the version
 
 Flags (one dash or two, _ or -):

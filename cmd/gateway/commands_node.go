@@ -28,6 +28,9 @@ const nodeUsage = `want one of:
   gateway node weight <service> <node> <0 to 1000> [flags]
 where <node> is as in /cluster, rpc host:port_http host:port`
 
+// commandFirst is the complaint about flags before the words that they belong to.
+const commandFirst = "a command comes before the flags"
+
 // nodeTimeout bounds one command.
 const nodeTimeout = 10 * time.Second
 
@@ -38,6 +41,9 @@ func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer)
 		if errors.Is(config.ParseFlags(f.set, rest), pflag.ErrHelp) {
 			printUsage(stdout, nodeUsage, f)
 			return nil
+		}
+		if len(rest) > 0 {
+			return nodeMisuse(commandFirst)
 		}
 		return nodeMisuse("")
 	}

@@ -22,7 +22,7 @@ const routesUsage = `want one of:
   gateway routes push <file or directory> [-m comment] [-from version] [-force] [flags]
   gateway routes pull [version] [flags]
   gateway routes list [flags]
-  gateway routes diff <file or directory> [flags]   exit code 0 when they are the same, 1 when not
+  gateway routes diff <file or directory> [flags]   exit code 0: the same, 1: they differ, 2 or 3: an error
   gateway routes rollback <version> [-m comment] [flags]`
 
 // anyVersion is a push from whatever is there.
@@ -50,19 +50,38 @@ var routesVerbs = map[string]struct {
 	"rollback": {1, 1, (*routesCommand).rollback},
 }
 
+// exitTrouble is the exit code of a diff that could not be made, as diff(1) has it.
+const exitTrouble = 2
+
+// differs is what diff returns when it found differences, which is no trouble.
+type differs struct{ text string }
+
+func (d *differs) Error() string { return d.text }
+
 // routesCommands changes and shows the route table in etcd. It needs no gateway.
 func routesCommands(ctx context.Context, f *flags, args []string, stdout io.Writer) error {
+	words, rest := splitWords(args)
+	err := runRoutes(ctx, f, words, rest, stdout)
+	if _, found := errors.AsType[*differs](err); !found && len(words) > 0 && words[0] == "diff" && project.ExitCode(err) == project.ExitFailure {
+		return &project.CodeError{Code: exitTrouble, Err: err}
+	}
+	return err
+}
+
+// runRoutes carries out one command: its words, and the flags behind them.
+func runRoutes(ctx context.Context, f *flags, words, rest []string, stdout io.Writer) error {
 	c := routesCommand{stdout: stdout}
 	f.set.StringVarP(&c.comment, "comment", "m", "", "`text` that goes with a push or rollback")
 	f.set.Int64Var(&c.from, "from", anyVersion, "push: the `version` the file was made from, refused if it is not the newest any more (default: the newest)")
 	f.set.Lookup("from").DefValue = "0" // so that it is not shown
 	f.set.BoolVar(&c.force, "force", false, "push: also a table without any route, or over one that is damaged")
-	words, rest := splitWords(args)
 	conf, err := load(f, rest)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		printUsage(stdout, routesUsage, f)
 		return nil
+	case len(words) == 0 && len(rest) > 0:
+		return routesMisuse(commandFirst)
 	case len(words) == 0:
 		return routesMisuse("")
 	}
@@ -254,9 +273,9 @@ func (c *routesCommand) diff(ctx context.Context, words []string) error {
 	case diff.none():
 		return nil
 	case now.Version == 0:
-		return fmt.Errorf("%s differs, nothing was pushed yet: %s", words[0], diff)
+		return &differs{fmt.Sprintf("%s differs, nothing was pushed yet: %s", words[0], diff)}
 	}
-	return fmt.Errorf("%s differs from version %d: %s", words[0], now.Version, diff)
+	return &differs{fmt.Sprintf("%s differs from version %d: %s", words[0], now.Version, diff)}
 }
 
 func (c *routesCommand) rollback(ctx context.Context, words []string) error {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -171,13 +172,21 @@ func (f *flags) apply(c *Config) {
 	}
 }
 
+// unexpected is the complaint about a word behind the flags.
+func unexpected(word string) error {
+	if slices.Contains(commandNames, word) {
+		return &config.UsageError{Err: fmt.Errorf("unexpected argument %q: %s", word, commandFirst)}
+	}
+	return &config.UsageError{Err: fmt.Errorf("unexpected argument %q", word)}
+}
+
 // load parses the command line and loads the configuration.
 func load(f *flags, args []string) (*Config, error) {
 	if err := config.ParseFlags(f.set, args); err != nil {
 		return nil, err
 	}
 	if f.set.NArg() > 0 {
-		return nil, &config.UsageError{Err: fmt.Errorf("unexpected argument %q", f.set.Arg(0))}
+		return nil, unexpected(f.set.Arg(0))
 	}
 	if f.config == "" {
 		if _, err := os.Stat(project.ConfigDir); err == nil {

@@ -21,7 +21,8 @@
 // Signals: SIGHUP reads the configuration again, as a change of its files does: routes, call-service keys, the settings of the
 // data plane and the log level change without a restart; what is wrong stays out and is said in the log. SIGUSR2 starts the binary
 // that lies there now, hands over the sockets, drains and exits 0. SIGTERM and SIGINT drain and exit 0; a second one, half a second later or more, exits 1 at once. Exit codes: 0 done, 1 it
-// could not start or broke, 2 wrong command line, 3 invalid configuration.
+// could not start or broke, 2 wrong command line, 3 invalid configuration; those of
+// gateway routes diff are 0 the same, 1 they differ, 2 or 3 an error.
 package main
 
 import (

@@ -221,6 +221,9 @@ func TestUsage(t *testing.T) {
 	f(`did you mean "check"?`, "chek")
 	f("-http_port", "-http_port", "eighty")
 	f("unexpected argument", "-http_port", "8080", "more")
+	f(`unexpected argument "routes": a command comes before the flags`, "-http_port", "8080", "routes", "list")
+	f("a command comes before the flags; want one of", "node", "-etcd_addr", "127.0.0.1:1", "list")
+	f("(gateway node -h lists what there is)", "node", "drian", "user", "x")
 	for _, args := range [][]string{{"-h"}, {"--help"}, {"check", "-h"}} {
 		out, err := runFor(t, args...)
 		if err != nil || !strings.Contains(out, "http_port") || !strings.Contains(out, "healthcheck") {

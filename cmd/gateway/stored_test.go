@@ -145,7 +145,8 @@ func TestRoutesCommand(t *testing.T) {
 	h.refused(project.ExitUsage, `"0" is no version`, "pull", "0")
 	h.refused(project.ExitUsage, `"-1" is no version`, "rollback", "-1")
 	h.refused(project.ExitUsage, "is no version", "push", empty, "-from", "-7")
-	if out, err := runFor(t, "routes", "-h"); err != nil || !strings.Contains(out, "exit code 0 when they are the same, 1 when not") || !strings.Contains(out, "--from") {
+	h.refused(project.ExitUsage, "a command comes before the flags", "-from", "1", "list")
+	if out, err := runFor(t, "routes", "-h"); err != nil || !strings.Contains(out, "exit code 0: the same, 1: they differ, 2 or 3: an error") || !strings.Contains(out, "--from") {
 		t.Errorf("routes -h = %v %q", err, out)
 	}
 }
@@ -169,6 +170,7 @@ func TestRoutesMended(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.refused(project.ExitFailure, "damaged", "pull")
+		h.refused(exitTrouble, "damaged", "diff", h.file("login"))
 		h.refused(project.ExitFailure, "(gateway routes rollback, to a version that is well, comes first; or push -force)", "push", h.file("fourth"))
 		h.want(`\n2`, "list")
 		h.want(`^version \d+, `, spoilt.mend...)
@@ -179,9 +181,14 @@ func TestRoutesMended(t *testing.T) {
 // TestEtcdIsAway wants commands to say whom they asked.
 func TestEtcdIsAway(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	for _, args := range [][]string{{"node", "list"}, {"node", "drain", "user", "10.0.0.1:1_10.0.0.1:2"}, {"routes", "list"}, {"routes", "rollback", "1"}} {
-		_, err := runFor(t, append(args, "-config", write(t, "c.yml", "etcdAddr: ['127.0.0.1:1']\n"))...)
-		if project.ExitCode(err) != project.ExitFailure || !strings.Contains(err.Error(), "(is that etcd, at 127.0.0.1:1? -etcd_addr or etcdAddr names another)") {
+	config := write(t, "c.yml", "etcdAddr: ['127.0.0.1:1']\n")
+	for _, args := range [][]string{{"node", "list"}, {"node", "drain", "user", "10.0.0.1:1_10.0.0.1:2"}, {"routes", "list"}, {"routes", "rollback", "1"}, {"routes", "diff", config}} {
+		_, err := runFor(t, append(args, "-config", config)...)
+		want := project.ExitFailure
+		if args[1] == "diff" { // whose 1 means that there is a difference
+			want = exitTrouble
+		}
+		if project.ExitCode(err) != want || !strings.Contains(err.Error(), "(is that etcd, at 127.0.0.1:1? -etcd_addr or etcdAddr names another)") {
 			t.Errorf("gateway %v = %v, want whom it asked and what to do", args, err)
 		}
 	}

@@ -25,9 +25,24 @@ const (
 	ExitConfig  = 3 // invalid configuration
 )
 
-// ExitCode returns the code a program should exit with after it returned err: 0 for nil, 2 for a wrong
+// CodeError is an error that has an exit code of its own, because a program's 1 says something else.
+type CodeError struct {
+	Code int
+	Err  error
+}
+
+// Error returns the text of Err.
+func (e *CodeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *CodeError) Unwrap() error { return e.Err }
+
+// ExitCode returns the code a program should exit with after it returned err: 0 for nil, that of a [CodeError], 2 for a wrong
 // command line, 3 for an invalid configuration, else 1.
 func ExitCode(err error) int {
+	if coded, ok := errors.AsType[*CodeError](err); ok {
+		return coded.Code
+	}
 	switch {
 	case err == nil:
 		return 0

@@ -32,6 +32,7 @@ func TestExitCode(t *testing.T) {
 	f(errors.New("x"), project.ExitFailure)
 	f(fmt.Errorf("y: %w", &config.UsageError{Err: errors.New("x")}), project.ExitUsage)
 	f(&config.Errors{{Msg: "x"}}, project.ExitConfig)
+	f(fmt.Errorf("y: %w", &project.CodeError{Code: 7, Err: &config.UsageError{Err: errors.New("x")}}), 7)
 	f(fmt.Errorf("y: %w", &project.ConfigError{Key: "k", Msg: "x"}), project.ExitConfig)
 }
 
