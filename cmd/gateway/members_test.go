@@ -283,5 +283,6 @@ func TestNodeCommand(t *testing.T) {
 	bad(project.ExitUsage, `weight "-1" is not 0 to 1000`, "weight", "user", n.ID(), "-1")
 	bad(project.ExitUsage, `weight "1e9" is not 0 to 1000`, "weight", "user", n.ID(), "1e9")
 	bad(project.ExitFailure, "has no node", "drain", "user", "127.0.0.1:1_127.0.0.1:99")
+	bad(project.ExitFailure, "has no node", "undrain", "user", "127.0.0.1:1_127.0.0.1:99")
 	bad(project.ExitFailure, "want host:port_host:port", "drain", "user", "nonsense")
 }

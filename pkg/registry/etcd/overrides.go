@@ -71,8 +71,8 @@ func (r *Registry) Overrides(ctx context.Context) ([]registry.Override, error) {
 
 // SetOverride changes what is set for the node with the given service and ID: change is called with what is set now, and what it
 // leaves is stored; nothing is set any more when that is empty. It may be called again when somebody else sets something at the
-// same time. By and At are change's to set. The error wraps ErrNoNode when the node is not registered and there is something to
-// set.
+// same time. By and At are change's to set. The error wraps ErrNoNode when the node is not registered, unless all that was set for it is
+// removed.
 func (r *Registry) SetOverride(ctx context.Context, service, id string, change func(*registry.Override)) (registry.Override, error) {
 	o := registry.Override{Service: service, ID: id, Weight: registry.AsPublished}
 	if err := o.Validate(); err != nil {
@@ -113,7 +113,7 @@ func (r *Registry) storeOverride(ctx context.Context, client *clientv3.Client, o
 	defer cancel()
 	key, node := o.Key(r.cfg.Project), registry.Prefix(r.cfg.Project)+o.Service+"_"+o.ID
 	unchanged := clientv3.Compare(clientv3.ModRevision(key), "=", mod)
-	if o.Empty() {
+	if o.Empty() && mod > 0 { // also for a node that is gone
 		resp, err := client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(key)).Commit()
 		if err != nil {
 			return false, fmt.Errorf("remove override of node %q: %w", o.ID, err)
@@ -121,7 +121,11 @@ func (r *Registry) storeOverride(ctx context.Context, client *clientv3.Client, o
 		return resp.Succeeded, nil
 	}
 	registered := clientv3.Compare(clientv3.CreateRevision(node), ">", 0)
-	resp, err := client.Txn(ctx).If(unchanged, registered).Then(clientv3.OpPut(key, o.Value())).
+	set := []clientv3.Op{clientv3.OpPut(key, o.Value())}
+	if o.Empty() {
+		set = nil
+	}
+	resp, err := client.Txn(ctx).If(unchanged, registered).Then(set...).
 		Else(clientv3.OpGet(node, clientv3.WithCountOnly())).Commit()
 	if err != nil {
 		return false, fmt.Errorf("set override of node %q: %w", o.ID, err)

@@ -58,9 +58,18 @@ func TestOverridesAreSetAndRemoved(t *testing.T) {
 		t.Error(err)
 	}
 	want()
-	if _, err := set(node(1), clear); err != nil { // nothing to remove is no error
+	if _, err := set(node(0), clear); err != nil { // nothing to remove is no error
 		t.Error(err)
 	}
+	if _, err := set(node(1), clear); !errors.Is(err, etcd.ErrNoNode) { // but somebody may have mistyped
+		t.Errorf("SetOverride() of nothing, for a node that is not there = %v, want %v", err, etcd.ErrNoNode)
+	}
+	left := node(2)
+	s.put("goms/overrides/user/"+left.ID(), `{"weight":4}`)
+	if _, err := set(left, clear); err != nil { // of a node that is gone
+		t.Error(err)
+	}
+	want()
 }
 
 // TestOverridesReachMembers holds that what is set is laid over the nodes, also when they register again, and that nodes flow when
