@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -95,7 +96,7 @@ func (n *Node) parseValue(value string) error {
 	}
 	var r record
 	if err := json.Unmarshal([]byte(value), &r); err != nil {
-		return err
+		return explain(err)
 	}
 	if r.Weight != nil {
 		n.Weight = *r.Weight
@@ -110,6 +111,21 @@ func (n *Node) parseValue(value string) error {
 	n.TLS, n.Idle = r.TLS, time.Duration(r.Idle)*time.Millisecond
 	n.Backup, n.Routes = r.Backup, r.Routes
 	return nil
+}
+
+// kinds are the values that the fields of a record may have, in words of JSON.
+var kinds = map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Int64: "a whole number", reflect.String: "a string", reflect.Bool: "true or false"}
+
+// explain says what is wrong with a value in words that need no knowledge of this program.
+func explain(err error) error {
+	bad, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return fmt.Errorf("want one JSON object: %w", err)
+	case bad.Field == "":
+		return fmt.Errorf("want one JSON object, not %s", bad.Value)
+	}
+	return fmt.Errorf("field %q: want %s, not %s", bad.Field, kinds[bad.Type.Kind()], bad.Value)
 }
 
 func cutLast(s string) (before, after string, found bool) {

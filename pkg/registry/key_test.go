@@ -109,6 +109,31 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
+// TestParseSaysWhatIsWanted: what is wrong with a value is said to who put it, not to who wrote this program.
+func TestParseSaysWhatIsWanted(t *testing.T) {
+	f := func(value, want string) {
+		t.Helper()
+		for _, parse := range []func() error{
+			func() error { _, err := registry.Parse("goms", "goms_user_a:1_a:2", value); return err },
+			func() error {
+				_, err := registry.ParseOverride("goms", "goms/overrides/user/a:1_a:2", value)
+				return err
+			},
+		} {
+			if err := parse(); err == nil || !strings.Contains(err.Error(), "user") || !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), "struct") {
+				t.Errorf("parse %q = %v, want the key and %q", value, err, want)
+			}
+		}
+	}
+	f(`{"weight":1e9}`, `field "weight": want a whole number, not number 1e9`)
+	f(`{"weight":1.5}`, `field "weight": want a whole number, not number 1.5`)
+	f(`{"weight":"5"}`, `field "weight": want a whole number, not string`)
+	f(`{"state":7}`, `field "state": want a string, not number`)
+	f(`{"weight":NaN}`, `want one JSON object: invalid character 'N' looking for beginning of value`)
+	f(`{"weight":5}{}`, `want one JSON object: invalid character '{' after top-level value`)
+	f(`{"weight":-5}`, `weight -5: want 0 to 1000`)
+}
+
 // FuzzParse: no bytes make it panic, and what it takes has the same key and survives another round.
 func FuzzParse(f *testing.F) {
 	f.Add("goms_user_192.168.125.179:9180_192.168.125.179:9080", "0")

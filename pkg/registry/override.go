@@ -107,7 +107,7 @@ func ParseOverride(project, key, value string) (Override, error) {
 	}
 	var r overrideRecord
 	if err := json.Unmarshal([]byte(value), &r); err != nil {
-		return Override{}, fmt.Errorf("parse value of key %.300q: %w", key, err)
+		return Override{}, fmt.Errorf("parse value of key %.300q: %w", key, explain(err))
 	}
 	o := Override{Service: service, ID: id, Weight: AsPublished, State: r.State, By: r.By, At: r.At}
 	if r.Weight != nil {

@@ -39,7 +39,7 @@ func TestOverrideThatCannotBeUsed(t *testing.T) {
 	f(key, `{"weight":1000000}`, "weight 1000000: want 0 to 1000")
 	f(key, `{"state":"up"}`, `state "up": want "draining"`)
 	f(key, `{"by":"a\u0000b"}`, "U+0000")
-	f(key, "0", "cannot unmarshal")
+	f(key, "0", "want one JSON object, not number")
 	f(key, "{\"by\":\"\xff\"}", "UTF-8")
 	f(key, `{"by":"`+strings.Repeat("x", 1<<20)+`"}`, "at most 4096 bytes")
 	f("goms/overrides/user", "{}", "want project/overrides/service/node")
