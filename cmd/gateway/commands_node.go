@@ -63,7 +63,7 @@ func nodeCommand(ctx context.Context, f *flags, args []string, stdout io.Writer)
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	if change == nil {
-		return whereEtcd(conf, listNodes(ctx, reg, stdout))
+		return whereEtcd(conf, listNodes(ctx, reg, conf.trust(), stdout))
 	}
 	service, id := words[1], words[2]
 	o, err := reg.SetOverride(ctx, service, id, func(o *registry.Override) {
@@ -157,11 +157,18 @@ func registryOf(c *Config) (*etcd.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
+	trust := c.trust()
+	rc.Believed = func(n registry.Node) bool { return trust.Check(n) == nil }
 	return etcd.Open(rc)
 }
 
-// listNodes prints the nodes that etcd holds, and what is set for them.
-func listNodes(ctx context.Context, reg *etcd.Registry, stdout io.Writer) error {
+// trust is what every gateway with this configuration believes, whatever its own addresses are.
+func (c *Config) trust() *registry.Trust {
+	return registry.NewTrust(registry.TrustConfig{Networks: c.Project.NodeNetworks})
+}
+
+// listNodes prints the nodes that etcd holds, and what is set for them, then what gateways do not use.
+func listNodes(ctx context.Context, reg *etcd.Registry, trust *registry.Trust, stdout io.Writer) error {
 	nodes, err := reg.Nodes(ctx)
 	if err != nil {
 		return err
@@ -185,8 +192,14 @@ func listNodes(ctx context.Context, reg *etcd.Registry, stdout io.Writer) error 
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Service, n.ID(), weight, state, dash(n.Version), dash(n.Zone), what, dash(by), at)
 	}
+	var unused []string
 	for _, n := range nodes.Nodes {
-		line(n, strconv.Itoa(n.Weight), string(n.State))
+		state := string(n.State)
+		if err := trust.Check(n); err != nil {
+			state = "refused"
+			unused = append(unused, fmt.Sprintf("%s %s is refused: %v", n.Service, n.ID(), err))
+		}
+		line(n, strconv.Itoa(n.Weight), state)
 	}
 	for _, o := range overrides { // of nodes that are gone, and may come back
 		if _, left := set[[2]string{o.Service, o.ID}]; left {
@@ -194,7 +207,20 @@ func listNodes(ctx context.Context, reg *etcd.Registry, stdout io.Writer) error 
 			line(registry.NewNode(o.Service, rpc, http), "-", "gone")
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	s := reg.Status()
+	if s.Ignored > 0 {
+		unused = append(unused, fmt.Sprintf("%d entries cannot be read: the logs of gateways name them", s.Ignored))
+	}
+	for cause, n := range s.Refused {
+		unused = append(unused, fmt.Sprintf("%d nodes are left out (%s): the logs of gateways name them", n, cause))
+	}
+	for _, text := range unused {
+		fmt.Fprintln(stdout, text)
+	}
+	return nil
 }
 
 func dash(s string) string {

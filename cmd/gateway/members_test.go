@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/registry"
 	"github.com/goms-io/goms/pkg/registry/etcd"
@@ -236,6 +239,49 @@ func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
 			t.Fatalf("answer = %d %q, want one of the node that nobody drained; log:\n%s", status, body, g.out.String())
 		}
 		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// TestPoisonTakesNoPlace has somebody put nodes where gateways believe none to be, at the addresses of a node and of the gateway itself:
+// both stay, and the list of nodes says what is not used.
+func TestPoisonTakesNoPlace(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir, addr := t.TempDir(), freeAddr(t)
+	startStore(t, addr, filepath.Join(dir, "etcd"))
+	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(srv.Close)
+	n, _ := publish(t, addr, srv.URL)
+	g := startFrom(t, cfg)
+	g.await(g.admin+"/cluster", n.ID(), "", 5*time.Second)
+	own := strings.TrimPrefix(g.http, "http://")
+	g.await(g.admin+"/cluster", own, "", 5*time.Second)
+
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, key := range []string{"goms_user_8.8.8.8:53_" + n.HTTPAddr, "goms_gateway_127.0.0.1:99_" + own, "goms_user_127.0.0.1:0_127.0.0.1:1"} {
+		if _, err := c.Put(t.Context(), key, "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.await(g.admin+"/metrics", `goms_registry_ignored_total{cause="malformed"} 1`, "", 5*time.Second)
+	for _, cause := range []string{"network", "own"} {
+		g.await(g.admin+"/metrics", `goms_registry_ignored_total{cause="`+cause+`"} 1`, `cause="duplicate"`, 5*time.Second)
+	}
+	if _, body := g.get(g.admin + "/cluster"); !strings.Contains(body, n.ID()) || !strings.Contains(body, own) || strings.Contains(body, "8.8.8.8") {
+		t.Errorf("/cluster =\n%s\nwant the node and the gateway, and nothing else", body)
+	}
+	if status, body := g.get(g.http + "/api/user/login"); status != 200 {
+		t.Errorf("answer = %d %s, want that of the node", status, body)
+	}
+	out, err := runFor(t, "node", "list", "-config", cfg)
+	for _, want := range []string{" refused ", "user 8.8.8.8:53_" + n.HTTPAddr + " is refused: address 8.8.8.8:53 is outside nodeNetworks\n", "\n1 entries cannot be read: the logs of gateways name them\n"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("node list = %v\n%s\nwant %q", err, out, want)
+		}
 	}
 }
 

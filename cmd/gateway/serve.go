@@ -174,6 +174,7 @@ func (p *process) assemble(addrs []string) error {
 	var trust *registry.Trust // set, as p.members, before the registry is watched
 	rc.Dead = func(n registry.Node) bool { return p.gateway.Ejected(n.Service, n.ID()) || trust.Dead(n) }
 	rc.Takes = func(n registry.Node) bool { return p.members.Takes(n) }
+	rc.Believed = func(n registry.Node) bool { return trust.Check(n) == nil }
 	if p.registry, err = etcd.Open(rc); err != nil {
 		return err
 	}

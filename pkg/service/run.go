@@ -94,6 +94,7 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 	}
 	c.Dead = s.nodes.dead
 	c.Takes = func(n registry.Node) bool { return s.members.Takes(n) }
+	c.Believed = func(n registry.Node) bool { return s.nodes.trust.Check(n) == nil }
 	reg, err := etcd.Open(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open registry: %w", err)

@@ -72,6 +72,11 @@ type Config struct {
 	// none do not count where it is asked whether enough are registered. It is called from the goroutine of Watch, without locks, and
 	// does not block. Nil is [registry.Node.Takes].
 	Takes func(registry.Node) bool
+	// Believed says whether a node may be where it says it is, the same for a node each time. Of several with one HTTP address the one that
+	// was put last is told; one that is not believed does not count there, so that it takes nobody's place, and is told like any other:
+	// whoever believes it not says why. It is called from the goroutine of Watch or Nodes, without locks, and does not
+	// block. Nil believes all.
+	Believed func(registry.Node) bool
 	// Log gets the beginning and the end of outages, and what was ignored. Nil discards.
 	Log *slog.Logger
 }

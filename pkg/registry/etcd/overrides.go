@@ -48,7 +48,7 @@ func (r *Registry) Nodes(ctx context.Context) (registry.Snapshot, error) {
 	if err != nil {
 		return registry.Snapshot{}, err
 	}
-	v := newView(r.cfg.Project, r.ignore, r.refuse)
+	v := r.newView()
 	v.install(resp.Header.Revision, resp.Kvs)
 	s, _ := v.snapshot()
 	s.Revision = resp.Header.Revision

@@ -52,6 +52,32 @@ func TestPoisonIsNamedButNotWithoutEnd(t *testing.T) {
 	}
 }
 
+// TestWhoIsNotBelievedTakesNoPlace has somebody put nodes at the address of one that lives, which are not believed: that one stays, and so
+// it does when they go.
+func TestWhoIsNotBelievedTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	good := node(1)
+	before, after := good, good
+	before.RPCAddr, after.RPCAddr = "8.8.8.8:1", "8.8.8.8:2"
+	s.put(before.Key(project), before.Value())
+	s.put(good.Key(project), good.Value())
+	w := watch(t, s.addr, etcd.Config{Believed: func(n registry.Node) bool { return n == good }})
+	w.await(patience, good, before) // told, so that somebody can say why they are refused
+	s.put(after.Key(project), after.Value())
+	w.await(patience, good, before, after)
+	for _, n := range []registry.Node{before, after} {
+		s.do(func(ctx context.Context, c *clientv3.Client) error {
+			_, err := c.Delete(ctx, n.Key(project))
+			return err
+		})
+	}
+	w.await(patience, good)
+	if got := w.Status().Refused; got["duplicate"] != 0 {
+		t.Errorf("Refused = %v, want no duplicate", got)
+	}
+}
+
 // TestComplaintsBeginAgain has what is new named again after a while.
 func TestComplaintsBeginAgain(t *testing.T) {
 	t.Parallel()

@@ -40,6 +40,7 @@ type view struct {
 	refuse    func(key, cause string, err error) // told each node that can be read and is not told
 	probed    bool                               // somebody can say whether a node that is held is dead
 	takes     func(registry.Node) bool           // whether requests are sent to a node
+	believed  func(registry.Node) bool           // whether a node may be where it says
 	tell      func(service string, s strength)   // told when most nodes of a service are held, and zero when that is over
 	grace     time.Duration                      // how long a node whose lease ended stays, if it lives
 	now       func() time.Time
@@ -61,7 +62,7 @@ type view struct {
 func newView(project string, ignore func(string, error), refuse func(string, string, error)) *view {
 	return &view{
 		project: project, ignore: ignore, refuse: refuse, now: time.Now,
-		takes: registry.Node.Takes, tell: func(string, strength) {},
+		takes: registry.Node.Takes, believed: func(registry.Node) bool { return true }, tell: func(string, strength) {},
 		entries: map[string]entry{}, owners: map[place]string{}, held: map[string]struct{}{}, bereft: map[string]bool{},
 	}
 }
@@ -151,9 +152,12 @@ func (v *view) set(kv *mvccpb.KeyValue) {
 }
 
 // claim settles which of the keys with the same place is told: the one that was put last. A key that is gone, and only held, has
-// nothing to say against one that is there.
+// nothing to say against one that is there; one that is not believed says nothing of any place.
 func (v *view) claim(key string) {
 	e := v.entries[key]
+	if !v.believed(e.node) {
+		return
+	}
 	at := e.place()
 	owner, taken := v.owners[at]
 	if !taken || owner == key {
@@ -202,6 +206,9 @@ func (v *view) remove(key string, e entry) {
 		return
 	}
 	v.removed = append(v.removed, e.node)
+	if v.owners[e.place()] != key {
+		return
+	}
 	delete(v.owners, e.place())
 	if v.dark > 0 {
 		v.succeed(e.place())

@@ -55,7 +55,7 @@ func (r *Registry) WatchFrom(ctx context.Context, seed registry.Snapshot, fn fun
 		r:    r,
 		name: fmt.Sprintf("watch %d", r.watches.Add(1)),
 		fn:   fn,
-		view: newView(r.cfg.Project, r.ignore, r.refuse),
+		view: r.newView(),
 		seed: seed,
 	}
 	w.view.probed, w.view.grace, w.view.tell = r.cfg.Dead != nil, 2*r.ttl, r.bereaved
@@ -185,4 +185,13 @@ func (r *Registry) setStale(stale bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stale = stale
+}
+
+// newView returns a view that knows nothing yet.
+func (r *Registry) newView() *view {
+	v := newView(r.cfg.Project, r.ignore, r.refuse)
+	if r.cfg.Believed != nil {
+		v.believed = r.cfg.Believed
+	}
+	return v
 }
