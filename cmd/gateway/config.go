@@ -132,6 +132,7 @@ func (g *Gateway) adminAddr(httpPort int) string {
 type flags struct {
 	set    *pflag.FlagSet
 	config string // as given; load sets the default
+	found  string // the default of a load before, which stays it though nothing is there any more
 
 	httpPort, rpcPort, adminPort int
 	etcdAddr, advertiseHost      string
@@ -187,6 +188,9 @@ func load(f *flags, args []string) (*Config, error) {
 	}
 	if f.set.NArg() > 0 {
 		return nil, unexpected(f.set.Arg(0))
+	}
+	if f.config == "" {
+		f.config = f.found
 	}
 	if f.config == "" {
 		if _, err := os.Stat(project.ConfigDir); err == nil {

@@ -12,12 +12,16 @@ import (
 
 	"github.com/goms-io/goms/pkg/config"
 	"github.com/goms-io/goms/pkg/gateway"
+	"github.com/goms-io/goms/pkg/project"
 	"github.com/goms-io/goms/pkg/route"
 )
 
 // lookInterval is how often the configuration's files are looked at. A change is taken when two looks in a row saw the
 // same, because a file may be seen half written.
 const lookInterval = time.Second
+
+// errNoRouteLeft refuses a change that is hardly ever meant: a file that was lost, or is being written anew.
+var errNoRouteLeft = &project.ConfigError{Key: "services", Msg: "no route is left, which would take all away (if that is meant, restart)"}
 
 // live compiles what the gateway works by and may be given anew.
 func (c *Config) live() (gateway.Live, error) {
@@ -123,6 +127,9 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 		r.p.log.Warn("these changes of the configuration need a restart", "keys", strings.Join(fixed, " "))
 	}
 	r.p.stored.over(&now)
+	if countRoutes(now.Services) == 0 && countRoutes(r.config.Services) > 0 {
+		return errNoRouteLeft
+	}
 	l, err := now.live()
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goms-io/goms/pkg/project"
 )
 
 func TestReload(t *testing.T) {
@@ -92,6 +94,51 @@ func TestReload(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the gateway does not stop")
 	}
+}
+
+// TestReloadKeepsRoutesThatVanish takes the directory of the configuration away, which was named by nobody, and then all routes in it: both
+// are mistakes, and the routes stay.
+func TestReloadKeepsRoutesThatVanish(t *testing.T) {
+	home := t.TempDir()
+	t.Chdir(home)
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	dir, aside := filepath.Join(home, project.ConfigDir), filepath.Join(home, "aside")
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put("a.yml", "etcd: {embedded: {addr: '127.0.0.1:0', dir: '"+filepath.Join(home, "etcd")+"'}}\ngateway: {drainDelay: 0s, httpPort: 0, rpcPort: 0, adminPort: 0}\n")
+	put("services.yml", "services:\n  user:\n    login: /login\n")
+	g := startFrom(t, "")
+	wantRoute := func() {
+		t.Helper()
+		if status, body := g.get(g.http + "/api/user/login"); status != 503 { // there is no node
+			t.Errorf("answer = %d %s, want 503: the route is gone", status, body)
+		}
+	}
+	wantRoute()
+	move(dir, aside)
+	g.await(g.http+"/readyz?verbose=1", "configs: no such file or directory", "", 10*time.Second)
+	wantRoute()
+	move(aside, dir)
+	g.await(g.http+"/readyz?verbose=1", "ok", "cannot be used", 10*time.Second)
+	move(filepath.Join(dir, "services.yml"), aside)
+	g.await(g.http+"/readyz?verbose=1", "services: no route is left", "", 10*time.Second)
+	wantRoute()
+	put("services.yml", "services:\n  user:\n    logout: /logout\n")
+	g.awaitStatus("/api/user/logout", 503)
+	g.awaitStatus("/api/user/login", 404)
 }
 
 // TestReloadIsBriefAboutMuch has a file of which every line is wrong: the log says where it begins, and how much there is.

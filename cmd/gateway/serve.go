@@ -46,7 +46,11 @@ func serve(ctx context.Context, f *flags, args []string, stdout io.Writer, repla
 			return err
 		}
 	}
-	r := &reloader{path: f.config, config: c, load: func() (*Config, error) { return load(newFlags(), args) }}
+	r := &reloader{path: f.config, config: c, load: func() (*Config, error) {
+		again := newFlags()
+		again.found = f.config
+		return load(again, args)
+	}}
 	r.listen()
 	defer signal.Stop(r.asked)
 	out := console.NewQueue(stdout)
