@@ -40,6 +40,8 @@ func TestChanged(t *testing.T) {
 	f(func(v *tree) { v.In.Set = new(int) }, "in.set")
 	f(func(v *tree) { v.List = []string{"y"} }, "list")
 	f(func(v *tree) { v.Map["u"]["v"] = inner{Port: 3} }, "map.u.v.port")
-	f(func(v *tree) { delete(v.Map, "u") }, "map.u.v.on", "map.u.v.port")
-	f(func(v *tree) { v.Map["w"] = map[string]inner{"z": {}} }, "map.w.z.on", "map.w.z.port")
+	f(func(v *tree) { v.Map["w"] = map[string]inner{"y": {}, "z": {}} }, "map.w")
+	f(func(v *tree) { v.Map["u"]["w"] = inner{} }, "map.u.w")
+	f(func(v *tree) { v.Map["u"] = map[string]inner{"w": {Port: 2}} }, "map.u.v", "map.u.w")
+	f(func(v *tree) { delete(v.Map, "u") }, "map")
 }
