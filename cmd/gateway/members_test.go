@@ -152,6 +152,9 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	if status != 200 || body != "hello" || time.Since(began) > 10*time.Second {
 		t.Errorf("answer without etcd = %d %s, want that of the node", status, body)
 	}
+	if log := second.out.String(); !strings.Contains(log, "the nodes of the last run are served") || strings.Contains(log, "registry read") {
+		t.Errorf("the log wants that the nodes are those of the last run, and not that the registry was read:\n%s", log)
+	}
 	if status, body := second.get(second.admin + "/readyz?verbose=1"); status != 200 || !strings.Contains(body, "has not been read since the start") || !strings.Contains(body, " ago") {
 		t.Errorf("/readyz?verbose=1 = %d %q, want 200 and since when it is stale", status, body)
 	}
@@ -200,8 +203,8 @@ func TestColdStartWithNothing(t *testing.T) {
 	if status, body := g.get(g.admin + "/readyz"); status != 503 {
 		t.Errorf("/readyz = %d %s, want 503", status, body)
 	}
-	if n := strings.Count(g.out.String(), "saved nodes ignored"); n != 1 {
-		t.Errorf("%d lines about the file, want one:\n%s", n, g.out.String())
+	if n := strings.Count(g.out.String(), "saved nodes ignored"); n != 1 || !strings.Contains(g.out.String(), "(moved to "+file+".bad)") {
+		t.Errorf("%d lines about the file, want one that says where it is now:\n%s", n, g.out.String())
 	}
 }
 

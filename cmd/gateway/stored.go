@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 
@@ -84,8 +83,7 @@ func (s *stored) load() error {
 		return err
 	}
 	if err != nil {
-		err = fmt.Errorf("read %s: %w", s.path, err)
-		return errors.Join(err, os.Rename(s.path, s.path+".bad"))
+		return registry.SetAside(s.path, err)
 	}
 	return nil
 }

@@ -380,7 +380,7 @@ func TestRoutesWithoutEtcd(t *testing.T) {
 	}
 	third := startFrom(t, h.cfg)
 	third.awaitStatus("/api/user/infile", 503)
-	if _, err := os.Stat(file + ".bad"); err != nil || !strings.Contains(third.out.String(), "saved routes ignored") {
+	if _, err := os.Stat(file + ".bad"); err != nil || !strings.Contains(third.out.String(), "saved routes ignored") || !strings.Contains(third.out.String(), "(moved to "+file+".bad)") {
 		t.Errorf("the damaged file: %v; log:\n%s", err, third.out.String())
 	}
 }

@@ -48,7 +48,9 @@ func (g *Gateway) Apply(snapshot registry.Snapshot) {
 	g.checks.changed()
 	if old == nil {
 		close(g.known)
-		g.log.Info("registry read", "nodes", len(snapshot.Nodes))
+		if g.discovery == nil || !g.discovery.Status().Stale { // else they are those of the last run, which was logged
+			g.log.Info("registry read", "nodes", len(snapshot.Nodes))
+		}
 		return
 	}
 	joined, left := registry.Diff(before, snapshot)

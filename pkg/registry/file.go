@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -82,11 +81,7 @@ func (f *File) Load() (Saved, error) {
 	if err == nil {
 		return s, nil
 	}
-	err = fmt.Errorf("read the saved nodes: %s: %w", f.path, err)
-	if rerr := os.Rename(f.path, f.path+".bad"); rerr != nil {
-		return Saved{}, errors.Join(err, rerr)
-	}
-	return Saved{}, err
+	return Saved{}, fmt.Errorf("read the saved nodes: %w", SetAside(f.path, err))
 }
 
 // Keep has Run write s, unless something newer comes before it does. It does not wait.

@@ -66,6 +66,16 @@ func ReadFile(path string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, most)) // it may grow
 }
 
+// SetAside moves a file that cannot be used out of the way, its name with ".bad" behind it, and returns why, with the file's name and where it
+// is now.
+func SetAside(path string, why error) error {
+	bad := path + ".bad"
+	if err := os.Rename(path, bad); err != nil {
+		return fmt.Errorf("%s: %w (it stays there: %w)", path, why, err)
+	}
+	return fmt.Errorf("%s: %w (moved to %s)", path, why, bad)
+}
+
 // cleanAside removes what writes that were cut off have left behind.
 func cleanAside(path string) {
 	left, err := filepath.Glob(path + asidePattern)
