@@ -69,17 +69,18 @@ func (u *upgrades) replaced() <-chan struct{} {
 	return u.flip.Exit()
 }
 
-// ready says that this process serves: to the one before, which then drains, and to systemd.
+// ready says that this process serves: to systemd, and to the one before, which then drains.
 func (u *upgrades) ready(log *slog.Logger) {
 	if u == nil {
 		return
 	}
-	if err := u.flip.Ready(); err != nil {
-		log.Warn("the process before was not told to stop", "err", err)
-	}
-	// Without systemd there is nobody to tell, which is no error.
+	// First, or the process before might have ended as systemd's main one, which ends all. Without systemd there is nobody to tell, which
+	// is no error.
 	if _, err := daemon.SdNotify(false, "READY=1\nMAINPID="+strconv.Itoa(os.Getpid())); err != nil {
 		log.Warn("systemd was not told that the gateway is ready", "err", err)
+	}
+	if err := u.flip.Ready(); err != nil {
+		log.Warn("the process before was not told to stop", "err", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,7 +21,8 @@ import (
 
 // replaceable is a gateway whose program is a file of the test. It runs in a shell, which outlives the processes that replace one
 // another, says how the first ended, and keeps what they write.
-func (s *system) replaceable(program string) (g *gateway, pid int) {
+// What it tells systemd goes to notify.
+func (s *system) replaceable(program string, notify net.Addr) (g *gateway, pid int) {
 	s.t.Helper()
 	g = &gateway{t: s.t, http: ports.Free(s.t), rpc: ports.Free(s.t), admin: ports.Free(s.t)}
 	g.Process = process.Start(s.t, process.Launch{
@@ -29,7 +31,7 @@ func (s *system) replaceable(program string) (g *gateway, pid int) {
 			"-c", `"$@" & echo "began $!"; wait $!; echo "ended $?"; exec sleep 3600`, "sh",
 			program, "-http_port", fmt.Sprint(g.http), "-rpc_port", fmt.Sprint(g.rpc), "-etcd_addr", strings.Join(s.etcd, "|"),
 		},
-		Env: []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin)},
+		Env: []string{"GOMS_GATEWAY_LISTEN_HOST=127.0.0.1", fmt.Sprintf("GOMS_GATEWAY_ADMIN_PORT=%d", g.admin), "NOTIFY_SOCKET=" + notify.String()},
 	})
 	pid, err := strconv.Atoi(strings.TrimPrefix(g.Line(patience, `^began \d+$`), "began "))
 	if err != nil {
@@ -37,6 +39,37 @@ func (s *system) replaceable(program string) (g *gateway, pid int) {
 	}
 	g.ready()
 	return g, pid
+}
+
+// systemd listens as systemd does for what a service says of itself.
+func systemd(t testing.TB) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// mainPID waits until a process says that it serves, and is the main process from now on.
+func mainPID(t testing.TB, c *net.UnixConn) int {
+	t.Helper()
+	b := make([]byte, 512)
+	err := c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, ok := strings.CutPrefix(string(b[:n]), "READY=1\nMAINPID=")
+	pid, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		t.Fatalf("systemd was told %q, want that it is ready and who it is", b[:n])
+	}
+	return pid
 }
 
 // install puts a program at a path in one step, as a package manager does.
@@ -58,7 +91,11 @@ func TestReplacedBinary(t *testing.T) {
 	install(t, path, good)
 	s := newSystem(t, setup{})
 	other := s.gateway() // holds etcd
-	gw, pid := s.replaceable(path)
+	told := systemd(t)
+	gw, pid := s.replaceable(path, told.LocalAddr())
+	if main := mainPID(t, told); main != pid {
+		t.Errorf("systemd was told that process %d is the main one, want %d", main, pid)
+	}
 	n, held := s.countNode("count"), s.countNode("big")
 	for _, g := range []*gateway{other, gw} {
 		g.sees("count", 1)
@@ -107,6 +144,10 @@ func TestReplacedBinary(t *testing.T) {
 		})
 		replace()
 		gw.Line(patience, `a new process has taken over`)
+		// Not the one that did not start: systemd goes by this process from now on.
+		if main := mainPID(t, told); main == pid || syscall.Kill(main, 0) != nil {
+			t.Errorf("systemd was told that process %d is the main one, want that which replaced %d", main, pid)
+		}
 		l.more(t, l.rate)
 		replace() // says nothing to one that drains
 		still("in the process before")
@@ -128,7 +169,7 @@ func TestReplacedBinary(t *testing.T) {
 	}
 	gw.ready()
 	for _, p := range []*process.Process{other.Process, n.Process, held.Process} {
-		if told := strings.Count(p.Output(), "["+gw.id()+"] leave"); told != 0 {
+		if leaves := strings.Count(p.Output(), "["+gw.id()+"] leave"); leaves != 0 {
 			t.Errorf("%s was told of a leave:\n%s", p.Name, process.Tail(p.Output(), 10))
 		}
 	}
