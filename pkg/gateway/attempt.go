@@ -217,6 +217,9 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 	x.out = x.appendRequest(x.out[:0], head, ctx, u.addr)
 	x.out = append(x.out, x.first...)
 	how, reused, err := c.try(x, node, u, false)
+	if reused {
+		c.gw.metrics.stale.Add(1)
+	}
 	if reused && (how == againAny || how == againIdempotent && x.whole && x.repeatable()) {
 		// An idle connection that the node had given up says nothing of the node.
 		how, _, err = c.try(x, node, u, true)
@@ -295,6 +298,9 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 	}
 	how, err := c.takeAnswer(x, up)
 	c.phase.Store(phaseBusy)
+	if how == againIdempotent && x.whole && up.untaken(err, n) {
+		how = againAny
+	}
 	return how, err
 }
 

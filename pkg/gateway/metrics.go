@@ -33,6 +33,7 @@ type metrics struct {
 	refusals        atomic.Int64
 	hedges          atomic.Int64
 	connectFailures atomic.Int64
+	stale           atomic.Int64
 	tunnels         atomic.Int64
 	full            atomic.Int64
 
@@ -78,6 +79,7 @@ var (
 	hedgesDesc    = prometheus.NewDesc("goms_hedges_total", "Second attempts that were made beside a slow first one.", nil, nil)
 	reportedDesc  = prometheus.NewDesc("goms_node_load", "Other requests that a node had when it last answered, as it says.", []string{"service", "node"}, nil)
 	connectDesc   = prometheus.NewDesc("goms_connect_failures_total", "Failed connections to nodes.", nil, nil)
+	deadDesc      = prometheus.NewDesc("goms_stale_connections_total", "Idle connections to nodes that ended as they were used again, before a byte of an answer.", nil, nil)
 	tunnelsDesc   = prometheus.NewDesc("goms_tunnels", "Upgraded connections that are open.", nil, nil)
 	connsDesc     = prometheus.NewDesc("goms_connections", "Client connections that are open.", nil, nil)
 	fullDesc      = prometheus.NewDesc("goms_connections_full_total", "Times that accepting waited for the limit of connections.", nil, nil)
@@ -144,7 +146,7 @@ func (m *metrics) forget(stats map[*route.Rule]*routeStats) {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, reportedDesc, connectDesc, tunnelsDesc, connsDesc,
+		requestsDesc, durationDesc, reasonsDesc, retriesDesc, deniedDesc, refusalsDesc, hedgesDesc, reportedDesc, connectDesc, deadDesc, tunnelsDesc, connsDesc,
 		fullDesc, handshakeDesc, proxyDesc, streamsDesc, inFlightDesc, nodeReqDesc, nodeFailDesc, ejectedDesc, idleDesc, connectedDesc, ageDesc, resyncsDesc, ignoredDesc, staleDesc, reloadsDesc, refusedDesc, routesDesc, spansDesc,
 	} {
 		ch <- d
@@ -171,6 +173,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(refusalsDesc, m.refusals.Load())
 	counter(hedgesDesc, m.hedges.Load())
 	counter(connectDesc, m.connectFailures.Load())
+	counter(deadDesc, m.stale.Load())
 	counter(fullDesc, m.full.Load())
 	counter(handshakeDesc, m.handshakeFailures.Load())
 	counter(proxyDesc, m.proxyFailures.Load())

@@ -71,6 +71,19 @@ func (p *probe) unacknowledged(d time.Duration) {
 	})
 }
 
+// outstanding returns how many of the bytes that were written the peer's system has not acknowledged. A nil probe knows nothing and says 0.
+func (p *probe) outstanding() (n int) {
+	if p == nil {
+		return 0
+	}
+	_ = p.raw.Control(func(fd uintptr) {
+		if out, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+			n = out
+		}
+	})
+	return n
+}
+
 // hungUp reports whether the peer has closed its side. A nil probe knows nothing and says false.
 func (p *probe) hungUp() bool { return p != nil && p.events(unix.POLLRDHUP) != 0 }
 

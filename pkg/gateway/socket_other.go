@@ -23,6 +23,9 @@ func (*probe) readable() bool { return false }
 // unacknowledged leaves the system's own limit.
 func (*probe) unacknowledged(time.Duration) {}
 
+// outstanding is not known on this system.
+func (*probe) outstanding() int { return 0 }
+
 func (*probe) hungUp() bool { return false }
 
 func (*probe) full() bool { return false }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -219,6 +221,13 @@ func (c *upstreamConn) quiet() bool {
 		return c.wire.quiet(c.nc)
 	}
 	return !c.probe.readable()
+}
+
+// untaken reports whether err, of the first read after n bytes of a request, proves that the node has seen none of them: its end of the connection
+// was read, and what came with that acknowledges not one. So the node had closed before its system knew of the request, and would be reset
+// by it. A reset alone proves nothing, since it acknowledges nothing either, nor does the end of TLS, which is said on a connection that stands.
+func (c *upstreamConn) untaken(err error, n int) bool {
+	return c.wire == nil && errors.Is(err, io.EOF) && n > 0 && c.probe.outstanding() >= n
 }
 
 // cut closes a connection that something may still be under way on, without a word to the node.
