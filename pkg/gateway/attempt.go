@@ -94,6 +94,7 @@ func (c *conn) attempts(x *exchange, head []byte) error {
 			how, err = c.attempt(x, node, head)
 			x.end(node)
 		}
+		c.count(x, err)
 		if err == nil {
 			x.pool.Done(node)
 			return nil
@@ -196,6 +197,7 @@ func (c *conn) affords(x *exchange, how again) bool {
 			c.gw.metrics.retriesDenied.Add(1)
 			return false
 		}
+		x.granted = true
 	}
 	if how == againIdempotent || how == againBeside || how == againSilent {
 		x.repeats++
@@ -206,6 +208,14 @@ func (c *conn) affords(x *exchange, how again) bool {
 		c.gw.metrics.retries.Add(1)
 	}
 	return true
+}
+
+// count tells the retry budget what came of the attempt that it granted, if that was one.
+func (c *conn) count(x *exchange, err error) {
+	if x.granted {
+		x.granted = false
+		x.stats.budget.Ended(c.gw.clock(), err == nil)
+	}
 }
 
 // attempt tries one node.

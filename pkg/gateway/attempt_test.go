@@ -491,6 +491,25 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
+// TestRetryBudgetInVain: nodes that all fail get hardly more requests than the clients send, whatever the budget.
+func TestRetryBudgetInVain(t *testing.T) {
+	closing := func(a *answerer, _ *http.Request) { a.Close() }
+	n := [3]*script{scripted(t, closing), scripted(t, closing), scripted(t, closing)}
+	b := startRoutes(t, one(route.Route{}), nil, settings(func(s *gateway.Settings) {
+		s.RetryBudget = gateway.RetryBudget{Percent: 40, Floor: 0}
+	}), n[0].addr, n[1].addr, n[2].addr)
+	const asked = 500
+	for range asked {
+		if status, body := b.get("/api/user/do"); status != 502 {
+			t.Fatalf("GET = %d %s, want 502", status, body)
+		}
+	}
+	// Ten of a hundred when that is clear, and forty before: which is soon.
+	if total := n[0].count() + n[1].count() + n[2].count(); total < asked+asked/20 || total > asked+asked/10+20 {
+		t.Errorf("the nodes saw %d requests of %d, want about %d", total, asked, asked+asked/10)
+	}
+}
+
 // TestRefusedConnectionsAreFree: attempts that reach nobody are not counted against the budget.
 func TestRefusedConnectionsAreFree(t *testing.T) {
 	serving := scripted(t, ok)

@@ -57,7 +57,8 @@ type exchange struct {
 	first    []byte        // what had arrived of the request's body, as it is sent
 	whole    bool          // first is all of it: the request can be repeated
 	attempts int
-	repeats  int // of these, after a node that may have begun
+	repeats  int  // of these, after a node that may have begun
+	granted  bool // the last of these, by the retry budget
 	tried    [maxAttempts]*lb.Node
 	open     [2]*lb.Node // of the attempts that have begun and not ended
 	flows    *lb.Node    // of the one of them that waits for its node no longer, or for the client
@@ -102,6 +103,7 @@ func (x *exchange) reset() {
 	x.up.reset(bodyNone, 0, -1, false)
 	x.down.reset(bodyNone, 0, -1, false)
 	x.asked, x.rpcAsked, x.attemptLimit, x.named, x.leaves, x.refused = noTimeout, noTimeout, 0, false, false, false
+	x.granted = false
 	x.attempts, x.repeats, x.status, x.reason, x.cause = 0, 0, 0, ReasonNone, nil
 	x.close, x.sent, x.broken = false, false, false
 	x.ansR, x.ansW = 0, 0

@@ -54,7 +54,7 @@ type Settings struct {
 
 // RetryBudget bounds the further attempts of requests by the number of requests, so that nodes in trouble
 // do not get more of them: over the last ten seconds they are at most Percent of the service's requests,
-// and Floor a second besides. Attempts that reached no node, or one that said it is leaving, are free.
+// and Floor a second besides; while fewer than one in five of them helps, a quarter of Percent. Attempts that reached no node, or one that said it is leaving, are free.
 type RetryBudget struct {
 	Percent int `yaml:"percent"` // 20
 	Floor   int `yaml:"floor"`   // 3

@@ -55,6 +55,59 @@ func TestBudget(t *testing.T) {
 	granted(0, 100, 0)
 }
 
+// TestBudgetInVain: where further attempts do not help there are few of them, and all again when they do.
+func TestBudgetInVain(t *testing.T) {
+	f := func(helped, vain, want int) {
+		t.Helper()
+		var b lb.Budget
+		now := int64(time.Hour)
+		for range 1000 {
+			b.Request(now)
+		}
+		for range helped {
+			b.Ended(now, true)
+		}
+		for range vain {
+			b.Ended(now, false)
+		}
+		for _, later := range []time.Duration{0, 5 * time.Second} { // what is known outlasts a half of the window
+			granted := 0
+			for range 300 {
+				if b.Retry(now+int64(later), 20, 1) {
+					granted++
+				}
+			}
+			if granted != want {
+				t.Errorf("%d of 1000 requests are repeated %v after %d repetitions helped and %d did not, want %d", granted, later, helped, vain, want)
+			}
+			want = 0
+		}
+	}
+	f(0, 0, 210)
+	f(0, 19, 210) // too few to tell
+	f(0, 20, 60)
+	f(5, 20, 210) // one in five
+	f(4, 20, 60)
+	f(100, 400, 210)
+	f(99, 400, 60)
+	var b lb.Budget
+	for range 100 {
+		b.Request(1)
+		b.Ended(1, false)
+	}
+	later := int64(time.Hour)
+	for range 100 {
+		b.Request(later)
+	}
+	granted := 0
+	for b.Retry(later, 20, 0) {
+		granted++
+	}
+	if granted != 20 {
+		t.Errorf("%d of 100 requests are repeated long after repetitions were in vain, want 20", granted)
+	}
+}
+
 func TestBudgetUnderConcurrentUse(t *testing.T) {
 	var b lb.Budget
 	var granted atomic.Int64

@@ -281,13 +281,17 @@ func (c *call) run(ctx context.Context) (*Response, error) {
 		if err != nil {
 			return nil, last
 		}
-		if how == againCosts && !c.budget.Retry(now(), retryPercent, retryFloor) {
+		granted := how == againCosts
+		if granted && !c.budget.Retry(now(), retryPercent, retryFloor) {
 			node.End()
 			return nil, last
 		}
 		tried = append(tried, node)
 		var resp *Response
 		resp, how, last = c.try(ctx, node, len(tried), len(tried) < maxAttempts && c.pool.Others(tried))
+		if granted {
+			c.budget.Ended(now(), last == nil)
+		}
 		if last == nil || how == againNever || len(tried) == maxAttempts || ctx.Err() != nil {
 			return resp, last
 		}
