@@ -4,6 +4,8 @@ package faults_test
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -89,26 +91,47 @@ func TestF12FreezeNode(t *testing.T) {
 	n.Signal(syscall.SIGSTOP)
 	at := l.Elapsed()
 	wait(t, 3*ttl)
-	before := n.arrived()
+	leaves := s.lines("leave")
 	n.Signal(syscall.SIGCONT)
-	thawed := time.Now()
-	process.Eventually(t, 30*time.Second, "the node is asked again", func() error {
-		// What waited in its sockets arrives when it wakes: a share of the load is more.
-		if got := n.arrived() - before; got < 400 {
-			return fmt.Errorf("%d requests", got)
-		}
-		return nil
-	})
-	back := time.Since(thawed)
-	wait(t, 2*time.Second)
+	thawed := l.Elapsed()
+	wait(t, 12*time.Second)
 	res := l.Stop()
+	back, half := n.back(thawed)
 	gets := (res.Requests + 1) / 2
 	_, late := res.Between(at+4*time.Second, res.Took)
 	// A POST that the frozen node has in its sockets may not go to another: those are lost until the node is found out.
 	r.account(res, losses{get: gets / 200, post: 600, twice: 600}, s.witnesses()...)
 	r.set("frozen_ms", 3*ttl)
+	r.set("leaves", leaves)
 	r.set("back_ms", back)
+	r.set("half_share_ms", half)
 	r.set("lost_after_4s", late)
 	r.must(late == 0, "%d requests were lost more than 4 s after the node froze", late)
-	r.must(back <= 15*time.Second, "the node had its share back after %v", back)
+	r.must(back <= 2*time.Second, "the first request after the node went on was sent to it after %v", back)
+	r.must(half <= 5*time.Second, "the node had half of its share back after %v", half)
+}
+
+// back returns how long after a time of the load the first request that was due later reached the node, and after how long it was sent half of
+// what a third of 400 requests a second is. Ids say when their requests were due: what waited in its sockets meanwhile does not count.
+func (n *node) back(since time.Duration) (first, half time.Duration) {
+	const never, rate = time.Hour, 400
+	seen := map[string]int{}
+	n.count(seen)
+	var due []time.Duration
+	for id := range seen {
+		k, err := strconv.Atoi(id[1:])
+		if at := time.Duration(k) * time.Second / rate; err == nil && at >= since {
+			due = append(due, at-since)
+		}
+	}
+	slices.Sort(due)
+	const window, enough = 500 * time.Millisecond, rate / 3 / 2 / 2
+	first, half = never, never
+	for i, at := range due {
+		first = min(first, at)
+		if j := i + enough - 1; j < len(due) && due[j]-at <= window {
+			return first, at
+		}
+	}
+	return first, half
 }
