@@ -62,7 +62,7 @@ func (l *least) choose(x *exception) *Node {
 	if len(l.order) == 0 {
 		return nil
 	}
-	first := int(l.order[(l.pos.Add(1)-1)%uint64(len(l.order))])
+	first := int(l.order[(l.count(x).Add(1)-1)%uint64(len(l.order))])
 	var best *Node
 	least, now := math.Inf(1), l.now()
 	look := func(place int) {

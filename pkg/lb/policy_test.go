@@ -296,3 +296,25 @@ func ExampleParsePolicy() {
 	// Output:
 	// "rr" is no policy: there are roundRobin, random, weightedRandom, leastRequests, p2c, hash
 }
+
+// TestFurtherAttemptsTakeNoTurn: that what fails on one node goes on at the other leaves the next request where it was due.
+func TestFurtherAttemptsTakeNoTurn(t *testing.T) {
+	for _, policy := range []lb.Policy{lb.RoundRobin{}, lb.LeastRequests{}} {
+		p := lb.NewPool("user", lb.Options{Policy: policy})
+		p.Update([]lb.Spec{{ID: "a", Addr: "a:1", Weight: 1}, {ID: "b", Addr: "b:1", Weight: 1}, {ID: "c", Addr: "c:1", Weight: 1}})
+		first, second := map[string]int{}, map[string]int{}
+		for range 300 {
+			n := p.Pick(nil, 0)
+			first[n.ID()]++
+			if n.ID() == "a" { // which fails
+				second[p.Pick([]*lb.Node{n}, 0).ID()]++
+			}
+		}
+		if first["a"] != 100 || first["b"] != 100 || first["c"] != 100 {
+			t.Errorf("%v: first attempts go to %v, want 100 to each", policy, first)
+		}
+		if second["a"] != 0 || second["b"] < 30 || second["c"] < 30 {
+			t.Errorf("%v: further attempts go to %v, want some to each of b and c", policy, second)
+		}
+	}
+}

@@ -24,9 +24,10 @@ type roundRobin struct {
 	nodes []*Node // the nodes that take turns, in the pool's order
 	order []int32 // one round, as places in nodes
 
-	_   [cacheLine]byte
-	pos atomic.Uint64 // the next turn, modulo the length of order
-	_   [cacheLine - 8]byte
+	_     [cacheLine]byte
+	pos   atomic.Uint64 // the next turn, modulo the length of order
+	_     [cacheLine - 8]byte
+	later atomic.Uint64 // the same for further attempts of requests; see count
 }
 
 // newRoundRobin returns the choice among the nodes of s, whose turn stays where it was.
@@ -54,7 +55,7 @@ func (r *roundRobin) except(_ uint64, x exception) *Node {
 	if len(r.order) == 0 {
 		return nil
 	}
-	turn := int((r.pos.Add(1) - 1) % uint64(len(r.order)))
+	turn := int((r.count(&x).Add(1) - 1) % uint64(len(r.order)))
 	for range len(r.order) {
 		if n := r.nodes[r.order[turn]]; !x.excludes(n) {
 			return n
@@ -64,6 +65,15 @@ func (r *roundRobin) except(_ uint64, x exception) *Node {
 		}
 	}
 	return nil
+}
+
+// count returns what counts the turns of a choice that leaves x out. Further attempts have their own: where each that fails
+// on one of two nodes took the other's turn, it would be the first one's again for every request.
+func (r *roundRobin) count(x *exception) *atomic.Uint64 {
+	if x.n > 0 {
+		return &r.later
+	}
+	return &r.pos
 }
 
 // peek returns the node whose turn it is, or nil, and leaves the turn with it.
@@ -81,6 +91,7 @@ func (r *roundRobin) turn() int { return int(r.pos.Load() % uint64(len(r.order))
 // that r has, at about the same point of the round. A round that nobody has entered
 // begins at its beginning.
 func (r *roundRobin) resume(old *roundRobin) {
+	r.later.Store(old.later.Load())
 	if len(r.order) == 0 || len(old.order) == 0 || old.pos.Load() == 0 {
 		return
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -153,51 +152,6 @@ func TestF23Garbage(t *testing.T) {
 	r.must(slowest <= 3*time.Second, "the slowest refusal took %v", slowest)
 	r.must(peak <= 8<<20, "memory grew by %d KiB", peak>>10)
 	base.settled(r, 10*time.Second, 10)
-}
-
-// TestF25StaleConnections has nodes close idle connections after 100 ms, which is when requests come. Where they say so in their entry
-// nothing is lost; where they do not, no GET is.
-func TestF25StaleConnections(t *testing.T) {
-	r := begin(t)
-	s := open(r, props{gateways: 1, bare: true, nodes: -1, services: "  unsaid:\n    hit: /hit\n"})
-	var seen ids
-	server := &http.Server{IdleTimeout: 100 * time.Millisecond, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		io.Copy(io.Discard, req.Body)
-		seen.add(req.URL.Query().Get("id"))
-		fmt.Fprint(w, req.URL.Query().Get("id"))
-	})}
-	defer server.Close()
-	// Eighty nodes, of which each is asked every tenth of a second.
-	eighty := func() (addrs []string) {
-		for range 80 {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			go server.Serve(ln)
-			addrs = append(addrs, ln.Addr().String())
-		}
-		return addrs
-	}
-	s.joinAs("count", `{"idle":100}`, eighty()...)
-	s.join("unsaid", eighty()...)
-	const rate = 800
-	l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: rate}
-	l.Start()
-	for n, goal := 0, times(100_000, 5000); n < goal; n, _ = l.Sent() {
-		wait(t, 100*time.Millisecond)
-	}
-	res := l.Stop()
-	r.account(res, losses{twice: res.Requests / 100}, &seen)
-	retries, _ := s.gateways[0].metric("goms_retries_total")
-	r.set("retries", retries)
-	unsaid := &load.Load{Addrs: s.front, Path: "/api/unsaid/hit", Posts: -1, Rate: rate}
-	unsaid.Start()
-	wait(t, lasting(30*time.Second, 10*time.Second))
-	left := unsaid.Stop()
-	r.set("unsaid_requests", left.Requests)
-	r.set("unsaid_lost", left.Lost)
-	r.must(left.Lost == 0, "%d of %d GETs were lost at nodes that do not say when they close:\n%s", left.Lost, left.Requests, left.LostBy(10))
 }
 
 // TestF49AllNodesDie kills all nodes of a service. Its requests are refused at once, another service does not notice, and the first

@@ -48,13 +48,16 @@ func TestF50RetryStorm(t *testing.T) {
 
 	half, on := s.storm(r, "half", 2, span)
 	gateways := float64(len(s.gateways))
-	// Ten seconds of the floor are given at once.
-	bound := 1 + percent/100.0 + gateways*floor/400 + gateways*floor*10/float64(on.Requests)
+	// Ten seconds of the floor are given at once. A hundredth is for what is free, of connections that a busy machine makes too late.
+	bound := 1.01 + percent/100.0 + gateways*floor/400 + gateways*floor*10/float64(on.Requests)
+	answered := float64(on.Requests-on.Lost) / float64(on.Requests)
 	r.set("half_errors", on.Errors)
 	r.set("half_factor", half)
 	r.set("half_bound", bound)
-	r.set("half_answered", on.Requests-on.Lost)
+	r.set("half_answered", answered)
 	r.must(half <= bound, "nodes of which two of three break off saw %.3f times the requests of the clients, the budget gives %.3f", half, bound)
+	// One of the two is left out, so half of the requests reach the third node at once, and a fifth by a further attempt.
+	r.must(answered >= 0.6, "%.3f of the requests were answered while one of three nodes is well", answered)
 	r.must(half >= 1.1, "nodes of which two of three break off saw %.3f times the requests: the budget was not used", half)
 }
 

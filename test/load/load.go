@@ -407,6 +407,17 @@ func (r *Result) Answered() []string {
 	return ids
 }
 
+// LostIDs returns the ids of the requests that were lost.
+func (r *Result) LostIDs() []string {
+	var ids []string
+	for _, q := range r.records {
+		if q.reason != "" {
+			ids = append(ids, ID(q.n, q.post))
+		}
+	}
+	return ids
+}
+
 // LostBy returns one line for each of the first n lost requests: when it was due, its id and the reason.
 func (r *Result) LostBy(n int) string {
 	var b strings.Builder
