@@ -5,7 +5,6 @@ package faults_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -177,97 +176,6 @@ func TestF27GiantHeads(t *testing.T) {
 	r.must(statuses[0] == 0, "%d connections ended without an answer", statuses[0])
 	r.must(slowest <= time.Second, "the slowest refusal took %v", slowest)
 	r.must(base.peak() <= 8<<20, "memory grew by %d KiB", base.peak()>>10)
-}
-
-// TestF28SlowClients has 5,000 clients send a head, send a body or read an answer as slowly as can be. Others are served, and the slow
-// ones are gone when their time is up.
-func TestF28SlowClients(t *testing.T) {
-	r := begin(t)
-	process.EnoughFiles(r, 20_000)
-	s := open(r, props{gateways: 1, bare: true, gateway: "  headTimeout: 5s\n  bodyTimeout: 10s\n  upstreamIdleTimeout: 2s\n"})
-	g := s.gateways[0]
-	base := s.calm()
-	l := s.gentle()
-	const clients = 5000
-	over := make(chan struct{}) // the gateway has let go of all of them
-	var let atomic.Int64
-	var all sync.WaitGroup
-	began := time.Now()
-	for i := range clients {
-		all.Go(func() {
-			conn, err := net.DialTimeout("tcp", g.addr(), 10*time.Second)
-			if err != nil {
-				return
-			}
-			defer conn.Close()
-			let.Add(1)
-			slowClient(conn, i%3, over)
-		})
-	}
-	most := 0
-	process.Eventually(t, 30*time.Second, "the slow clients are there", func() error {
-		most = max(most, g.Files()-base.files)
-		if n := let.Load(); n < clients*99/100 {
-			return fmt.Errorf("%d of %d", n, clients)
-		}
-		return nil
-	})
-	came := time.Since(began)
-	process.Eventually(r, 60*time.Second, "the slow clients are gone", func() error {
-		n := g.Files() - base.files - l.Connections()
-		if most = max(most, n); n > 200 { // idle connections to nodes are closed after two seconds
-			return fmt.Errorf("%d files are open above the base", n)
-		}
-		return nil
-	})
-	gone := time.Since(began)
-	close(over)
-	all.Wait()
-	peak := base.peak()
-	res := l.Stop()
-	r.account(res, losses{}, s.witnesses()...)
-	r.set("slow_clients", let.Load())
-	r.set("came_ms", came)
-	r.set("gone_ms", gone)
-	r.set("most_files", most)
-	r.set("rss_growth_kib", peak>>10)
-	base.settled(r, 20*time.Second, 60)
-	r.must(gone-came <= 40*time.Second, "the last of them left %v after it had come", gone-came)
-	r.must(peak <= 256<<20, "memory grew by %d MiB", peak>>20)
-	r.must(res.P99 <= 5*time.Second, "99 of 100 others were answered within %v", res.P99)
-}
-
-// slowClient does one of three things, until its connection ends or it is over.
-func slowClient(conn net.Conn, kind int, over <-chan struct{}) {
-	switch kind {
-	case 0: // a header line every second
-		io.WriteString(conn, "GET /api/count/hit HTTP/1.1\r\nHost: a\r\n")
-		for {
-			if _, err := io.WriteString(conn, "X-Slow: 1\r\n"); err != nil {
-				return
-			}
-			conn.SetReadDeadline(time.Now().Add(time.Second))
-			if _, err := conn.Read(make([]byte, 1000)); err == nil || !isTimeout(err) {
-				return // answered, or closed
-			}
-		}
-	case 1: // half a body, and silence
-		io.WriteString(conn, "POST /api/count/up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf of it")
-		conn.SetReadDeadline(time.Now().Add(time.Minute))
-		io.Copy(io.Discard, conn)
-	case 2: // a large answer that is not read: that the connection is closed, nobody can see who does not read
-		conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-		io.WriteString(conn, "GET /api/count/down?n=8000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-		select {
-		case <-over:
-		case <-time.After(time.Minute):
-		}
-	}
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // TestF29BodyFlood sends endless bodies, to a node that hardly reads and to one whose route has a limit.
