@@ -31,7 +31,11 @@ func TestMetrics(t *testing.T) {
 	b.raw("nonsense\r\n\r\n")
 	admin := httptest.NewServer(b.g.AdminHandler())
 	defer admin.Close()
-	text := fetch(t, admin.URL+"/metrics")
+	var text string
+	waitUntil(t, "the last answered request is counted", func() bool {
+		text = fetch(t, admin.URL+"/metrics")
+		return strings.Contains(text, `reason="bad_request"} 1`) && strings.Contains(text, `login",service="user"} 4`)
+	})
 	for _, want := range []string{
 		`goms_requests_total{code="2xx",route="/api/user/login",service="user"} 3`,
 		`goms_requests_total{code="5xx",route="/api/user/login",service="user"} 1`,

@@ -91,9 +91,7 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 // readAnswerHead reads until the head of an answer is complete.
 func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 	x.resScan.Reset()
-	if x.ansSize = answerBuffer; !c.reads {
-		x.ansSize = readBuffer // the client may never read what does not fit into its socket
-	}
+	c.sizeAnswer(x)
 	for {
 		end, err := x.resScan.Scan(x.ans[x.ansR:x.ansW])
 		switch {
@@ -115,15 +113,30 @@ func (c *conn) readAnswerHead(x *exchange, up *upstreamConn) ([]byte, error) {
 	}
 }
 
+// sizeAnswer chooses the buffer for the answer's beginning.
+func (c *conn) sizeAnswer(x *exchange) {
+	if x.ansSize = answerBuffer; !c.reads {
+		x.ansSize = readBuffer // the client may never read what does not fit into its socket
+	}
+}
+
+// mostAnswer is how much is read at first into an answer's buffer.
+func (x *exchange) mostAnswer() int {
+	if x.ansSize == readBuffer {
+		return readBuffer - 1<<10 // so that it leaves, with a longer head, in as small a buffer
+	}
+	return x.ansSize
+}
+
 // fillAnswer reads more of the answer behind what is there. Views of the buffer end when it has to move.
 func (x *exchange) fillAnswer(up *upstreamConn) (err error) {
+	if err = x.unread; err != nil {
+		x.unread = nil
+		return err
+	}
 	x.tidyAnswer()
 	if x.ans == nil && up.src != nil {
-		most := x.ansSize
-		if most == readBuffer {
-			most -= 1 << 10 // so that it leaves, with a longer head, in as small a buffer
-		}
-		x.ans, x.ansW, err = up.src.next(x.ansSize, most)
+		x.ans, x.ansW, err = up.src.next(x.ansSize, x.mostAnswer())
 		return err
 	}
 	if x.ans == nil {
@@ -228,13 +241,22 @@ func (c *conn) writeClient(b []byte) error {
 		return nil
 	}
 	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
-	if _, err := c.nc.Write(b); err != nil {
+	if err := c.put(b); err != nil {
 		if c.ended() == endSlow {
 			return &failure{ReasonClientTimeout, err}
 		}
 		return &failure{ReasonClientGone, err}
 	}
 	return nil
+}
+
+// put writes all of b to the client.
+func (c *conn) put(b []byte) error {
+	if c.src != nil {
+		return c.src.put(b)
+	}
+	_, err := c.nc.Write(b)
+	return err
 }
 
 // spliceDown lets the kernel move the rest of a long body. done is false when it cannot here.

@@ -242,19 +242,27 @@ func (c *conn) attempt(x *exchange, node *lb.Node, head []byte) (how again, err 
 // before a byte of an answer.
 func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how again, reused bool, err error) {
 	patience, hurried := x.connectTimeout()
-	up, err := c.connect(c.gw.base, u, fresh, patience)
-	if err != nil {
-		if hurried && timedOut(err) {
-			return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
+	var up *upstreamConn
+	for {
+		up, err = c.connect(c.gw.base, u, fresh, patience)
+		if err != nil {
+			if hurried && timedOut(err) {
+				return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
+			}
+			u.unheard.Store(timedOut(err))
+			c.gw.failed(x.pool, node, err)
+			c.gw.metrics.connectFailures.Add(1)
+			return againAny, false, &failure{ReasonConnectFailed, err}
 		}
-		u.unheard.Store(timedOut(err))
-		c.gw.failed(x.pool, node, err)
-		c.gw.metrics.connectFailures.Add(1)
-		return againAny, false, &failure{ReasonConnectFailed, err}
+		c.attach(up)
+		x.ansR, x.ansW, x.unread = 0, 0, nil
+		if how, err = c.converse(x, up); err != errStale { //nolint:errorlint // converse returns it as it is
+			break
+		}
+		c.detach()
+		c.resume(0)
+		up.nc.Close()
 	}
-	c.attach(up)
-	x.ansR, x.ansW = 0, 0
-	how, err = c.converse(x, up)
 	closed := err != nil && reasonOf(err) == ReasonNodeClosed
 	switch {
 	case err == nil: // counted when its head came
@@ -270,38 +278,40 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-// connect takes an idle connection to the node, or makes one. A connection that has ended, or holds bytes
-// that nobody asked for, is not used again.
+// connect takes an idle connection to the node, or makes one. Who uses an idle one looks first whether it has ended,
+// or holds bytes that nobody asked for: errStale says so, and the caller closes it and asks for another.
 func (c *conn) connect(ctx context.Context, u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
-	for !fresh {
-		up := u.take(c.gw.set().UpstreamIdleTimeout)
-		if up == nil {
-			break
-		}
-		if up.quiet() {
+	if !fresh {
+		if up := u.take(c.gw.set().UpstreamIdleTimeout); up != nil {
 			return up, nil
 		}
-		up.nc.Close()
 	}
 	return u.dial(ctx, patience)
 }
 
-// converse sends the request and takes the answer.
+// converse sends the request and takes the answer. The error is errStale itself when up was idle and is of no use.
 func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
-	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
-	n, err := up.nc.Write(x.out)
-	if err != nil {
-		err = c.upstreamError(x, err)
-		switch {
-		case reasonOf(err) != ReasonNodeClosed:
-			return againNever, err
-		case n == 0:
-			return againAny, err
+	sent, asked := 0, false
+	if x.whole && !up.fresh && up.src != nil {
+		var err error
+		sent, err = c.ask(x, up)
+		asked = sent == len(x.out) || x.unread != nil
+		if err != nil {
+			return c.unsent(x, sent, err)
 		}
-		return againIdempotent, err
+	} else if !up.fresh && !up.quiet() {
+		return againAny, errStale
 	}
-	x.asking = time.Now()
-	c.awaitAnswer(x)
+	if !asked {
+		c.phase.Store(phaseBusy)
+		c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
+		n, err := up.nc.Write(x.out[sent:])
+		if err != nil {
+			return c.unsent(x, sent+n, err)
+		}
+		x.asking = time.Now()
+		c.awaitAnswer(x)
+	}
 	if !x.whole {
 		x.tidy()
 		c.startUpload(x, up)
@@ -312,6 +322,41 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 		how = againAny
 	}
 	return how, err
+}
+
+// ask sends the request over a connection that was idle, and waits for the beginning of the answer, at the least cost.
+// An error is that of the sending, a failed read is left in x.unread. Without either, less may have been sent than
+// there is.
+func (c *conn) ask(x *exchange, up *upstreamConn) (sent int, err error) {
+	x.asking = time.Now()
+	c.awaitAnswer(x)
+	c.sizeAnswer(x)
+	x.tidyAnswer()
+	sent, x.ans, x.ansW, err = up.src.ask(x.out, x.ansSize, x.mostAnswer())
+	if err != nil && (sent == len(x.out) || c.ended() != endNone) {
+		x.unread = err
+		return sent, nil
+	}
+	if sent < len(x.out) {
+		x.asking = time.Time{}
+	}
+	return sent, err
+}
+
+// unsent says what it means that only so many bytes of the request could be sent.
+func (c *conn) unsent(x *exchange, sent int, err error) (again, error) {
+	c.phase.Store(phaseBusy)
+	if err == errStale { //nolint:errorlint // source returns it as it is
+		return againAny, err
+	}
+	err = c.upstreamError(x, err)
+	switch {
+	case reasonOf(err) != ReasonNodeClosed:
+		return againNever, err
+	case sent == 0:
+		return againAny, err
+	}
+	return againIdempotent, err
 }
 
 // awaitAnswer begins the wait for the head of the answer.

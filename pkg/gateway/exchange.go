@@ -81,7 +81,8 @@ type exchange struct {
 	small      []byte
 	ans        []byte // the answer as it was read: [ansR:ansW] is unused; nil when there is nothing
 	ansR, ansW int
-	ansSize    int // of a new buffer for the answer
+	ansSize    int   // of a new buffer for the answer
+	unread     error // why the answer's beginning could not be read; fillAnswer returns it
 	splice     io.LimitedReader
 
 	upload upload

@@ -194,7 +194,7 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 	}()
 	defer c.gw.caught(func(fault error) { r.how, r.err = againNever, fault })
 	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
-	for fresh := false; ; fresh = true {
+	for fresh := false; ; fresh = !errors.Is(r.err, errStale) {
 		r.up, r.err = c.connect(ctx, u, fresh, r.patience)
 		if r.err != nil {
 			reason := ReasonConnectFailed
@@ -226,6 +226,9 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 // will be none.
 func (r *runner) converse() (again, error) {
 	r.w, r.status = 0, 0
+	if !r.up.fresh && !r.up.quiet() {
+		return againAny, errStale
+	}
 	if n, err := r.up.nc.Write(r.request); err != nil {
 		if n == 0 {
 			return againAny, &failure{ReasonNodeClosed, err}

@@ -10,6 +10,14 @@ import (
 // source is not known on this system: reads wait with the buffer in hand.
 type source struct{}
 
+var errStale = errors.New("the idle connection is of no use any more")
+
 func newSource(net.Conn) *source { return nil }
 
 func (*source) next(int, int) ([]byte, int, error) { return nil, 0, errors.ErrUnsupported }
+
+func (*source) ask([]byte, int, int) (int, []byte, int, error) {
+	return 0, nil, 0, errors.ErrUnsupported
+}
+
+func (*source) put([]byte) error { return errors.ErrUnsupported }
