@@ -249,7 +249,7 @@ func TestDrainedNodesDoNotReplaceTheLast(t *testing.T) {
 // both stay, and the list of nodes says what is not used.
 func TestPoisonTakesNoPlace(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), ports.Addr(t)
 	startStore(t, addr, filepath.Join(dir, "etcd"))
 	cfg := write(t, "c.yml", "etcdAddr: ["+addr+"]\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

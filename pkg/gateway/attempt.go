@@ -318,7 +318,7 @@ func (c *conn) converse(x *exchange, up *upstreamConn) (again, error) {
 	}
 	how, err := c.takeAnswer(x, up)
 	c.phase.Store(phaseBusy)
-	if how == againIdempotent && x.whole && up.untaken(err, n) {
+	if how == againIdempotent && x.whole && up.untaken(err, len(x.out)) {
 		how = againAny
 	}
 	return how, err

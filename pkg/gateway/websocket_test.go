@@ -427,6 +427,8 @@ func TestWebSocketDrain(t *testing.T) {
 // slowLog takes its time for access records.
 type slowLog struct{ slog.Handler }
 
+func (slowLog) Enabled(context.Context, slog.Level) bool { return true }
+
 func (h slowLog) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == "request" {
 		time.Sleep(200 * time.Millisecond) // it is the log that is slow
@@ -444,7 +446,7 @@ func TestWebSocketDrainWaitsForTheRecord(t *testing.T) {
 	})
 	for _, way := range []string{"HTTP/1.1", "HTTP/2"} {
 		t.Run(way, func(t *testing.T) {
-			b := startWith(t, slog.New(slowLog{slog.NewTextHandler(io.Discard, nil)}), func(s *gateway.Settings) {
+			b := startWith(t, slog.New(slowLog{slog.DiscardHandler}), func(s *gateway.Settings) {
 				s.AccessLog, s.DrainTimeout = true, 10*time.Millisecond
 			}, addr)
 			w := opened(t, b.ways()[way](t))

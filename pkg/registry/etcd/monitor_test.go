@@ -1,4 +1,4 @@
-package etcd
+package etcd_test
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/connectivity"
+
+	"github.com/goms-io/goms/pkg/registry/etcd"
 )
 
 // TestMonitorTellsChangesOnly begins to monitor a connection that gRPC does not call ready yet, though requests may go over it.
@@ -37,20 +39,15 @@ func TestMonitorTellsChangesOnly(t *testing.T) {
 		t.Fatalf("state = %v, want %v", state, connectivity.Connecting)
 	}
 
-	f := &follower{client: client, links: make(chan bool, 1)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.monitor(ctx)
-	}()
+	links, done := etcd.Monitor(ctx, client)
 	select {
-	case ready := <-f.links:
+	case ready := <-links:
 		t.Errorf("told ready = %v, want nothing before a change", ready)
 	case <-time.After(50 * time.Millisecond):
 	}
 	peer.Close()
 	select {
-	case ready := <-f.links:
+	case ready := <-links:
 		if ready {
 			t.Error("told that a connection is ready that was closed")
 		}
@@ -58,5 +55,5 @@ func TestMonitorTellsChangesOnly(t *testing.T) {
 		t.Error("not told that the connection was closed")
 	}
 	cancel()
-	<-done
+	done()
 }
