@@ -111,7 +111,7 @@ func refuseWith(t testing.TB, key string, fields ...string) func(*answerer, *htt
 // settings are those of tests, changed.
 func settings(change func(*gateway.Settings)) gateway.Settings {
 	s := gateway.DefaultSettings()
-	s.DrainDelay, s.DrainTimeout = 0, 2*time.Second
+	s.DrainDelay, s.DrainTimeout, s.ConnectTimeout = 0, 2*time.Second, 10*time.Second
 	if change != nil {
 		change(&s)
 	}

@@ -39,7 +39,7 @@ func protocol(t testing.TB, pool *x509.CertPool, http2 bool) *http.Client {
 	p.SetHTTP2(http2)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Protocols: p}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 func TestBothProtocolsOverTLS(t *testing.T) {

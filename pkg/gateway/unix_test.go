@@ -39,7 +39,7 @@ func overUnix(t testing.TB, path string) *http.Client {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 // The peer of a Unix connection is one of loopback: trusted, asked for a PROXY header and told of the

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/goms-io/goms/pkg/gateway"
 )
 
 // far is a network of its own, joined to this one by a cable that can be cut.
@@ -122,7 +124,7 @@ func TestVanishedNode(t *testing.T) {
 	far := ln.Addr().String()
 	near := node(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "near") })
 
-	b := start(t, nil, far)
+	b := start(t, func(s *gateway.Settings) { s.ConnectTimeout = time.Second }, far)
 	for range 3 { // three in flight, so that three connections are idle
 		go b.get("/api/user/login?wait")
 	}
