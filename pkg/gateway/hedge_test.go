@@ -47,19 +47,21 @@ func TestHedge(t *testing.T) {
 			t.Fatalf("GET %d = %q %v", i, body, err)
 		}
 	}
-	if x.count()+y.count() != 8+b.metric("goms_hedges_total") || y.count() != 8 {
-		t.Errorf("the nodes saw %d and %d requests, want 8 and one for each of %d hedges", x.count(), y.count(), b.metric("goms_hedges_total"))
+	lost := x.count() // an attempt may be given up before it is sent
+	if lost > b.metric("goms_hedges_total") || y.count() != 8 {
+		t.Errorf("the nodes saw %d and %d requests, want at most one for each of %d hedges, and 8", lost, y.count(), b.metric("goms_hedges_total"))
 	}
 	if b.metric("goms_hedges_total") == 0 {
 		t.Error("no request is hedged")
 	}
-	for range b.metric("goms_hedges_total") {
+	for range lost {
 		waitFor(t, "the attempt that lost to end", ended)
 	}
-	for _, s := range b.g.Cluster(true).Services["user"].Detail {
-		if s.Failures != 0 || s.InFlight != 0 {
-			t.Errorf("node %s has %d failures and %d in flight, want none", s.ID, s.Failures, s.InFlight)
+	for i, s := range b.g.Cluster(true).Services["user"].Detail {
+		if s.Failures != 0 {
+			t.Errorf("node %s has %d failures, want none", s.ID, s.Failures)
 		}
+		eventually(t, "nothing to be in flight", func() bool { return b.g.Cluster(true).Services["user"].Detail[i].InFlight == 0 })
 	}
 }
 
