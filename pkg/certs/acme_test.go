@@ -241,7 +241,7 @@ func TestACMEByHTTP(t *testing.T) {
 func TestACMERenews(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	p := pebble.Start(t, port(t, ln.Addr().String()), ports.Free(t), 9*time.Second)
+	p := pebble.Start(t, port(t, ln.Addr().String()), ports.Free(t), 24*time.Second) // the last third of which is for the renewal
 	cache, err := certs.DirCache(filepath.Join(t.TempDir(), "cache"))
 	must(t, err)
 	s, err := certs.Open(certs.Options{ACME: acmeFor(p, cache, "a.goms.test"), Interval: look})
