@@ -152,18 +152,9 @@ func (c *conn) overdue(x *exchange, asked time.Time, err error) bool {
 }
 
 // silent reports whether who has waited for the node's answer since then, in the sweep's clock, waits in vain: the node is left out because
-// nothing is heard of it. One that refuses connections is heard, and may yet answer what it has.
+// nothing is heard of it.
 func (u *upstream) silent(since int64) bool {
-	switch u.node.Cause() {
-	case lb.Silence:
-	case lb.Unreachable:
-		if !u.unheard.Load() {
-			return false
-		}
-	default:
-		return false
-	}
-	return u.node.InVain(time.Duration(exactly() - since))
+	return u.node.InVain(time.Duration(exactly()-since), u.unheard.Load())
 }
 
 // leftOut tells that a node is out of the picks, once.

@@ -113,11 +113,19 @@ func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restore
 }
 
 // InVain reports whether an attempt that has waited for an answer of n for so long had
-// better be given up, if n is ejected because nothing is heard of it: it began before the
-// ejection, or has had the time that Eject.Silence gives. It is false of a node that is not
-// ejected; see Cause for why one is.
-func (n *Node) InVain(waited time.Duration) bool {
-	if !n.Ejected() {
+// better be given up, because n is ejected and nothing is heard of it: it began before the
+// ejection, or has had the time that Eject.Silence gives. unheard says that the last
+// connection to n that could not be made had no word of it in time: one that refuses
+// connections is heard, and may yet answer what it has. InVain is false of a node that is
+// not ejected.
+func (n *Node) InVain(waited time.Duration, unheard bool) bool {
+	switch n.Cause() {
+	case Silence:
+	case Unreachable:
+		if !unheard {
+			return false
+		}
+	default:
 		return false
 	}
 	p := n.pool

@@ -156,12 +156,12 @@ func TestSilentNodeIsEjected(t *testing.T) {
 	b := node(t, p, "b")
 	c.Advance(100 * time.Millisecond)
 	for waited, want := range map[time.Duration]bool{99 * time.Millisecond: false, 500 * time.Millisecond: true} {
-		if b.InVain(waited) != want || node(t, p, "a").InVain(waited) {
+		if b.InVain(waited, false) != want || node(t, p, "a").InVain(waited, true) {
 			t.Errorf("InVain(%s) = %v, want %v, and false of a node that answers", waited, !want, want)
 		}
 	}
 	c.Advance(1900 * time.Millisecond)
-	if b.InVain(900*time.Millisecond) || !b.InVain(time.Second) {
+	if b.InVain(900*time.Millisecond, false) || !b.InVain(time.Second, false) {
 		t.Error("a silent node does not get a second for what it is sent")
 	}
 	// It gets less and less while it stays silent.

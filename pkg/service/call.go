@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,9 +125,11 @@ func (r *Response) Decode(v any) error {
 //
 // It tries another node when a connection could not be made; when the node proves that
 // it refused the request before its handler, as nodes do that are leaving or have too
-// many; and when the connection closed before a byte of the answer and the method is
-// idempotent. So nothing is done twice that must not be. What is tried again is at most
-// a fifth of the calls of a service, and three a second besides.
+// many; and, when the method is idempotent and the body in memory, when the connection
+// closed before a byte of the answer, or nothing is heard of the node while others answer
+// (it takes about a second to find that out, and calls under way leave it then). So
+// nothing is done twice that must not be. What is tried again because a node closed or was
+// full is at most a fifth of the calls of a service, and three a second besides.
 //
 // The node is told how much time is left, and its handler's context ends with it.
 //
@@ -317,12 +320,21 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int, others bool)
 	defer node.End()
 
 	var w wire
-	link := node.Data.(*upstream).link.Load() //nolint:forcetypeassert // see newUpstream
+	link := upstreamOf(node).link.Load()
 	name := ""
 	if c.body.inMem && others {
 		name = attemptName()
 	}
-	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(ctx, w.trace()), node, link.scheme, span, name))
+	h := c.hearken(ctx, node, others)
+	defer h.end()
+	answer, err := link.transport.RoundTrip(c.request(httptrace.WithClientTrace(h.ctx, w.trace()), node, link.scheme, span, name))
+	if !h.answered() {
+		if err == nil {
+			answer.Body.Close()
+		}
+		span.Tag("error", "silent")
+		return nil, againFree, fmt.Errorf("node %s: %w", node.ID(), cmp.Or(ctx.Err(), errSilent))
+	}
 	if err != nil {
 		span.Tag("error", reasonOf(ctx, err))
 		return nil, c.failed(ctx, node, &w, err), fmt.Errorf("node %s: %w", node.ID(), err)
@@ -333,6 +345,7 @@ func (c *call) try(ctx context.Context, node *lb.Node, attempt int, others bool)
 	if refused {
 		_, err := c.read(answer)
 		span.Tag("error", "refused")
+		c.pool.Succeeded(node) // it is there, and says so
 		if report.Draining {
 			return nil, againFree, err
 		}
@@ -389,7 +402,8 @@ func (c *call) failed(ctx context.Context, node *lb.Node, w *wire, err error) ag
 	if ctx.Err() != nil {
 		return againNever // ours or the caller's impatience, not the node's fault
 	}
-	if is[*dialError](err) {
+	if dial, ok := errors.AsType[*dialError](err); ok {
+		upstreamOf(node).unheard.Store(dial.timeout())
 		c.pool.Failed(node)
 		if c.body.again() {
 			return againFree

@@ -32,7 +32,7 @@ func services(c *service.Config) {
 	c.Services = map[string]map[string]service.Action{
 		"user": {
 			"login": {Path: "/login"}, "fail": {Path: "/fail"}, "big": {Path: "/big"}, "moved": {Path: "/moved"},
-			"failure": {Path: "/failure"}, "slow": {Path: "/slow"},
+			"failure": {Path: "/failure"}, "slow": {Path: "/slow"}, "hold": {Path: "/hold"},
 		},
 		"empty": {"do": {Path: "/do"}},
 	}

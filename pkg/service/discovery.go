@@ -107,7 +107,7 @@ func (d *discovery) updatePool(pool *lb.Pool, nodes []registry.Node) {
 	}
 	for _, n := range pool.Nodes() {
 		if word, ok := d.applying[n.ID()]; ok {
-			n.Data.(*upstream).learn(word, d.nodeTLS, d.trust.Control) //nolint:forcetypeassert // see newUpstream
+			upstreamOf(n).learn(word, d.nodeTLS, d.trust.Control)
 		}
 	}
 	pool.Update(specs)

@@ -409,6 +409,108 @@ func TestCallGoesOnAfterRefusal(t *testing.T) {
 	}
 }
 
+// TestCallUnderWayLeavesSilentNode: what may be repeated does not wait for a node that is found to answer nothing. What may have been
+// done there waits until its time is over, and is not done twice.
+func TestCallUnderWayLeavesSilentNode(t *testing.T) {
+	caller, _ := pair(t, 0, nil)
+	var mu sync.Mutex
+	met, done := map[string]bool{}, map[string]int{}
+	answering(t, caller.Registry, func(r *http.Request) string {
+		mu.Lock()
+		defer mu.Unlock()
+		met[r.URL.RawQuery] = true
+		return ""
+	})
+	servicetest.Start(t, "user", func(s *service.Service) error {
+		s.Any("/login", func(c *gin.Context) {
+			mu.Lock()
+			defer mu.Unlock()
+			done[c.Request.URL.RawQuery]++
+			service.Success(c, nil)
+		})
+		return nil
+	}, servicetest.Options{Registry: caller.Registry, Config: quick(services)})
+	caller.Await(t, "user", 2)
+
+	const n, limit = 300, 6 * time.Second
+	var all sync.WaitGroup
+	errs := make([]error, n)
+	pace := time.NewTicker(8 * time.Millisecond)
+	defer pace.Stop()
+	method := func(i int) string {
+		if i%3 == 0 { // not in step with the turns of the nodes
+			return "POST"
+		}
+		return "GET"
+	}
+	id := func(i int) string { return "id=" + strconv.Itoa(i) }
+	for i := range n {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			_, errs[i] = caller.Service.Call(ctx, "user", "login", &service.Request{Method: method(i), Query: url.Values{"id": {strconv.Itoa(i)}}, JSON: 1})
+		})
+		<-pace.C
+	}
+	all.Wait()
+	moved, waited := 0, 0
+	for i, err := range errs {
+		silent := met[id(i)]
+		switch {
+		case method(i) == "POST" && silent:
+			waited++
+			if !errors.Is(err, context.DeadlineExceeded) || done[id(i)] != 0 {
+				t.Errorf("POST %d = %v, done %d times by another node, want DeadlineExceeded, 0", i, err, done[id(i)])
+			}
+			continue
+		case silent:
+			moved++
+		}
+		if err != nil || done[id(i)] != 1 {
+			t.Errorf("%s %d = %v, done %d times, want once", method(i), i, err, done[id(i)])
+		}
+	}
+	if moved < 5 || waited == 0 {
+		t.Errorf("%d GETs and %d POSTs met the silent node: the test tests nothing", moved, waited)
+	}
+}
+
+// TestFullNodeIsNotSilent: a node that refuses speaks, and what it works at is not given up.
+func TestFullNodeIsNotSilent(t *testing.T) {
+	caller, _ := pair(t, 0, nil)
+	edit := func(c *service.Config) { services(c); c.Service.MaxInFlight = 1 }
+	full, free := newHolding(t, caller.Registry, edit), newHolding(t, caller.Registry, edit)
+	caller.Await(t, "user", 2)
+	done := make(chan error, 1)
+	go func() {
+		_, err := caller.Service.Call(context.WithoutCancel(t.Context()), "user", "hold", nil)
+		done <- err
+	}()
+	poll(t, "a node works", func() bool { return full.held.Load()+free.held.Load() == 1 })
+	if free.held.Load() == 1 {
+		full, free = free, full
+	}
+	refused := func() bool {
+		_, body := get(t, full.Node, "/metrics", true)
+		return strings.Contains(body, `goms_node_refusals_total{cause="full"} 7`)
+	}
+	for began := time.Now(); !refused() && free.held.Load() == 0 && time.Since(began) < 30*time.Second; { // it is asked about once a second
+		for range 20 {
+			if _, err := caller.Service.Call(t.Context(), "user", "login", &service.Request{Method: "POST", JSON: 1}); err != nil {
+				t.Fatalf("POST = %v", err)
+			}
+		}
+	}
+	if full.held.Load() != 1 || free.held.Load() != 0 || !refused() {
+		t.Errorf("what a full node works at was begun %d times there and %d times elsewhere, want 1, 0", full.held.Load(), free.held.Load())
+	}
+	close(full.let)
+	close(free.let)
+	if err := <-done; err != nil {
+		t.Errorf("GET of a busy node = %v", err)
+	}
+}
+
 // TestCallLeavesSilentNode: a node that takes requests and answers none is left out while another answers, and no POST tries it.
 func TestCallLeavesSilentNode(t *testing.T) {
 	caller, _ := pair(t, 1, callee)

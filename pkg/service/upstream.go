@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/goms-io/goms/pkg/lb"
 	"github.com/goms-io/goms/pkg/registry"
 )
 
@@ -25,7 +27,12 @@ const (
 
 // upstream is how Call speaks to one node. It may change when the node comes back at
 // the same address as another.
-type upstream struct{ link atomic.Pointer[link] }
+type upstream struct {
+	link    atomic.Pointer[link]
+	unheard atomic.Bool // the last connection that could not be made had no word of the node in time
+}
+
+func upstreamOf(n *lb.Node) *upstream { return n.Data.(*upstream) } //nolint:forcetypeassert // see newUpstream
 
 // link is one way to speak to a node.
 type link struct {
@@ -112,6 +119,12 @@ func (e *dialError) Error() string { return e.err.Error() }
 
 // Unwrap returns the cause.
 func (e *dialError) Unwrap() error { return e.err }
+
+// timeout reports whether nothing was heard in time.
+func (e *dialError) timeout() bool {
+	t, ok := errors.AsType[net.Error](e.err)
+	return ok && t.Timeout()
+}
 
 // replay is a request's body that can be sent again: always when it is in memory, and
 // as long as nothing was read of it when it is not.
