@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,69 +32,105 @@ func TestF42ZipkinBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	etcd := process.StartEtcd(r, process.PinnedEtcd(r), 1)
-	var base time.Duration
-	cases := []struct{ name, zipkin string }{
-		{"none", ""},
-		{"down", "http://" + ln.Addr().String() + "/api/v2/spans"},
-		{"silent", "http://" + silent.addr + "/api/v2/spans"},
-		{"failing", "http://" + failing + "/api/v2/spans"},
-		{"no_name", "http://zipkin.invalid:9411/api/v2/spans"},
+	sinks := []*sink{
+		{name: "none"},
+		{name: "down", zipkin: "http://" + ln.Addr().String() + "/api/v2/spans"},
+		{name: "silent", zipkin: "http://" + silent.addr + "/api/v2/spans"},
+		{name: "failing", zipkin: "http://" + failing + "/api/v2/spans"},
+		{name: "no_name", zipkin: "http://zipkin.invalid:9411/api/v2/spans"},
 	}
 	if !root {
-		cases = cases[:len(cases)-1]
+		sinks = sinks[:len(sinks)-1]
 		r.set("no_name", "only root may cut a network off from its name servers")
 	}
-	for _, c := range cases {
-		config := ""
-		if c.zipkin != "" {
-			config = "zipkinAddr: " + c.zipkin + "\n"
+	for _, k := range sinks {
+		k.open(r)
+	}
+	// In turns, so that what ails the machine for a moment ails one round of one of them.
+	for range times(10, 5) {
+		for _, k := range sinks {
+			k.round(r, lasting(3*time.Second, time.Second))
 		}
-		s := open(r, props{gateways: 1, bare: true, etcd: etcd, config: config})
-		g := s.gateways[0]
-		warm := s.load()
-		wait(t, 2*time.Second)
-		warm.Stop()
-		for _, n := range s.nodes {
-			os.Truncate(n.counts, 0) // ids begin anew
-		}
-		g.collect()
-		g.ResetPeak()
-		before, _ := g.Memory()
-		l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Rate: 1000}
-		l.Start()
-		wait(t, lasting(30*time.Second, 5*time.Second))
-		res := l.Stop()
-		_, peak := g.Memory()
-		dropped, _ := g.metric("goms_spans_total", `result="dropped"`)
-		r.account(res, losses{}, s.witnesses()...)
-		r.set(c.name+"_p99_ms", res.P99)
-		r.set(c.name+"_median_us", res.Latency(0, res.Took, 50).Microseconds())
-		r.set(c.name+"_rss_growth_kib", (peak-before)>>10)
-		r.set(c.name+"_dropped", dropped)
-		r.must(peak-before <= 48<<20, "%s: memory grew by %d KiB", c.name, (peak-before)>>10)
-		if c.zipkin == "" {
-			base = res.P99
-		} else {
-			r.must(res.P99 <= 5*base+200*time.Millisecond, "%s: 99 of 100 requests took at most %v, with no Zipkin at all %v", c.name, res.P99, base)
-			if full || c.name == "failing" { // the queue takes a while to fill
-				r.must(dropped > 0, "%s: no dropped span is counted", c.name)
-			}
-		}
-		for _, n := range s.nodes {
-			n.Kill()
-		}
-		g.Kill()
-		s.forget()
+	}
+	for _, k := range sinks {
+		k.judge(r, sinks[0])
 	}
 }
 
-// forget removes the keys of the scene's processes, which have been killed.
-func (s *scene) forget() {
-	c := s.client()
-	for _, n := range s.nodes {
-		c.Delete(s.t.Context(), n.key())
+// sink is one case of F42: a scene whose spans go to one place.
+type sink struct {
+	name, zipkin string
+	s            *scene
+	before       int64 // resident set
+	p50, p99     []time.Duration
+	requests     int
+	most         time.Duration
+}
+
+func (k *sink) open(r *row) {
+	r.Helper()
+	config := ""
+	if k.zipkin != "" {
+		config = "zipkinAddr: " + k.zipkin + "\n"
 	}
+	k.s = open(r, props{gateways: 1, bare: true, config: config})
+	warm := k.s.load()
+	wait(r, 2*time.Second)
+	warm.Stop()
+	g := k.s.gateways[0]
+	g.collect()
+	g.ResetPeak()
+	k.before, _ = g.Memory()
+}
+
+// round sends requests for a time, none of which may be lost.
+func (k *sink) round(r *row, span time.Duration) {
+	r.Helper()
+	for _, n := range k.s.nodes {
+		os.Truncate(n.counts, 0) // ids begin anew
+	}
+	// Nobody gives up while the machine is held up: how long answers take is judged by itself.
+	l := &load.Load{Addrs: k.s.front, Path: "/api/count/hit", Rate: 500, Timeout: 30 * time.Second, Most: 20_000}
+	l.Start()
+	wait(r, span)
+	res := l.Stop()
+	r.account(res, losses{}, k.s.witnesses()...)
+	k.p50, k.p99 = append(k.p50, res.Latency(0, res.Took, 50)), append(k.p99, res.P99)
+	k.requests += res.Requests
+	k.most = max(k.most, res.Max)
+}
+
+// judge compares what was measured with none, where no spans go anywhere: the rounds in the middle and, for what is there in every round however
+// quiet the machine is, the best ones.
+func (k *sink) judge(r *row, none *sink) {
+	r.Helper()
+	g := k.s.gateways[0]
+	_, peak := g.Memory()
+	dropped, _ := g.metric("goms_spans_total", `result="dropped"`)
+	middle, best := median(k.p99), slices.Min(k.p99)
+	r.set(k.name+"_requests", k.requests)
+	r.set(k.name+"_median_us", median(k.p50).Microseconds())
+	r.set(k.name+"_p99_us", middle.Microseconds())
+	r.set(k.name+"_best_p99_us", best.Microseconds())
+	r.set(k.name+"_max_ms", k.most)
+	r.set(k.name+"_rss_growth_kib", (peak-k.before)>>10)
+	r.set(k.name+"_dropped", dropped)
+	r.must(peak-k.before <= 32<<20, "%s: memory grew by %d KiB", k.name, (peak-k.before)>>10)
+	if k == none {
+		return
+	}
+	r.must(middle <= 3*median(none.p99)+20*time.Millisecond, "%s: 99 of 100 requests took at most %v in the round in the middle, with no Zipkin at all %v",
+		k.name, middle, median(none.p99))
+	r.must(best <= 2*slices.Min(none.p99)+5*time.Millisecond, "%s: 99 of 100 requests took at most %v in the best round, with no Zipkin at all %v",
+		k.name, best, slices.Min(none.p99))
+	if full || k.name == "failing" { // the queue takes a while to fill
+		r.must(dropped > 0, "%s: no dropped span is counted", k.name)
+	}
+}
+
+func median(all []time.Duration) time.Duration {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
 }
 
 // serve serves HTTP until the test ends.
