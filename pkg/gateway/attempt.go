@@ -396,6 +396,10 @@ func (c *conn) upstreamError(x *exchange, err error) error {
 // finishUpstream gives the node's connection back, or closes it when it may not be used again.
 func (c *conn) finishUpstream(x *exchange, up *upstreamConn, clean bool) {
 	clean = c.stopUpload(x, up) && clean
+	if c.ended() == endSilent && x.whole && x.ansW == 0 && up.from.listen(up) {
+		c.detach()
+		return
+	}
 	if c.detach() && clean && x.reusable() {
 		up.from.put(up, c.gw.set().MaxIdleUpstream)
 		return

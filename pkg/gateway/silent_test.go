@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,5 +169,60 @@ func TestHedgedRequestsLeaveASilentNode(t *testing.T) {
 	}
 	if got := b.metric("goms_hedges_total"); got != 0 {
 		t.Errorf("goms_hedges_total = %d with no budget for any", got)
+	}
+}
+
+// TestThawedNodeIsHeard: a node that was stopped and goes on is back when it answers what it had, though nobody waits for that any more, and is not
+// left alone for its pause.
+func TestThawedNodeIsHeard(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		t.Run(method, func(t *testing.T) {
+			var frozen atomic.Bool
+			thawed := make(chan struct{})
+			freezer := scripted(t, func(a *answerer, r *http.Request) {
+				if frozen.Load() {
+					<-thawed
+				}
+				ok(a, r)
+			})
+			thaw := sync.OnceFunc(func() { close(thawed) })
+			t.Cleanup(thaw)
+			hour := gateway.Policy{Eject: gateway.EjectPolicy{Pause: time.Hour, PauseMax: time.Hour}}
+			b := startRoutes(t, one(route.Route{}), nil, settings(func(s *gateway.Settings) {
+				s.Policies = gateway.Policies{"user": hour}
+			}), freezer.addr, scripted(t, ok).addr, scripted(t, ok).addr)
+			out := func() bool {
+				for _, n := range b.g.Cluster(true).Services["user"].Detail {
+					if n.Ejected {
+						return n.Addr == freezer.addr
+					}
+				}
+				return false
+			}
+			frozen.Store(true)
+			var all sync.WaitGroup
+			until(t, "the silent node is left out", func() bool {
+				all.Go(func() {
+					if status, _ := b.get("/api/user/do"); status != 200 {
+						t.Errorf("a GET = %d, want 200", status)
+					}
+				})
+				return out()
+			})
+			all.Wait()
+			for range 5 {
+				b.get("/api/user/do")
+			}
+			if !out() {
+				t.Fatal("the silent node is back")
+			}
+			thaw()
+			until(t, "the node is back", func() bool {
+				if status, _ := b.do(method, "/api/user/do", nil); status != 200 {
+					t.Errorf("a %s = %d, want 200", method, status)
+				}
+				return !out()
+			})
+		})
 	}
 }

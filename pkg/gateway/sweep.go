@@ -66,7 +66,11 @@ func (g *Gateway) sweep() {
 			pool.Refresh()
 			pool.Tick(func(n *lb.Node) { g.leftOut(pool, n, nil) })
 			for _, n := range pool.Nodes() {
-				n.Data.(*upstream).expire(now, most) //nolint:forcetypeassert // see newUpstream
+				u := n.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
+				u.expire(now, most)
+				if u.spoke() {
+					pool.Heard(n)
+				}
 			}
 		}
 	}

@@ -39,6 +39,8 @@ type upstream struct {
 	reuse  atomic.Int64               // how old the last use of a connection may be, at its beginning, for another, as the node has it, in nanoseconds
 	secure atomic.Pointer[tls.Config] // nil for a node that is spoken to plain
 
+	kept atomic.Pointer[upstreamConn] // of an attempt that was given up, listened to; see listen
+
 	mu   sync.Mutex // guards what follows
 	idle []*upstreamConn
 	gone bool // the node left: what comes back is closed
@@ -123,9 +125,12 @@ func (u *upstream) leave() {
 	u.gone = true
 	idle := u.idle
 	u.idle = nil
+	if c := u.kept.Swap(nil); c != nil {
+		idle = append(idle, c)
+	}
 	u.mu.Unlock()
 	for _, c := range idle {
-		c.nc.Close()
+		c.cut()
 	}
 }
 

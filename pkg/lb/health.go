@@ -112,6 +112,19 @@ func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restore
 	return false, false
 }
 
+// Heard tells the pool that something was heard of n that nobody waited for any more: the
+// answer to an attempt that was given up (InVain). If n is ejected for its silence, the next
+// attempt is sent to it, whichever that is: it shows whether n is well.
+func (p *Pool) Heard(n *Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.gone || n.Cause() != Silence {
+		return
+	}
+	n.until.Store(max(1, p.now()-silentPauseMax)) // and be it one that cannot go on elsewhere
+	p.rebuild(p.state.Load().nodes)               // the moment of the next return is nearer than those who are choosing know
+}
+
 // InVain reports whether an attempt that has waited for an answer of n for so long had
 // better be given up, because n is ejected and nothing is heard of it: it began before the
 // ejection, or has had the time that Eject.Silence gives. unheard says that the last

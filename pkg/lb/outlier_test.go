@@ -366,3 +366,53 @@ func TestSilentNodeIsNoLastResort(t *testing.T) {
 		}
 	}
 }
+
+// TestHeard: a silent node of which something is heard gets the next request, whichever that is; others get nothing by it.
+func TestHeard(t *testing.T) {
+	p, c := patient(t, "a b c")
+	var kept []*lb.Node
+	for i := range 42 {
+		c.Advance(100 * time.Millisecond)
+		silent := "b"
+		if i < 30 {
+			silent = ""
+		}
+		kept = append(kept, serve(p, 9, silent)...)
+		p.Tick(nil)
+	}
+	b := node(t, p, "b")
+	if b.Cause() != lb.Silence {
+		t.Fatalf("b is %q, want silent", b.Cause())
+	}
+	next := func() string {
+		n, err := p.AcquireOnce(nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.End()
+		return n.ID()
+	}
+	for range 6 {
+		if got := next(); got == "b" {
+			t.Fatal("a silent node is sent requests in its pause")
+		}
+	}
+	p.Heard(node(t, p, "a"))
+	if got := ejected(p); got != "b" {
+		t.Errorf("ejected %q after a node was heard that was not, want b", got)
+	}
+	p.Heard(b)
+	if got := []string{next(), next(), next()}; got[0] != "b" || got[1] == "b" || got[2] == "b" {
+		t.Errorf("requests go to %q after b was heard, want the first one to b", got)
+	}
+	if b.Cause() != lb.Silence {
+		t.Error("b is back before it has answered")
+	}
+	if _, restored := p.Answered(b, time.Millisecond, false); !restored || ejected(p) != "" {
+		t.Error("b is not back though it answers")
+	}
+	p.Heard(b)
+	for _, n := range kept {
+		n.End()
+	}
+}

@@ -4,12 +4,14 @@ package faults_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/process"
 )
 
@@ -80,7 +82,7 @@ func (s *scene) rollNodes() {
 }
 
 // TestF12FreezeNode stops a node's time for longer than its lease. It is told from a slow one within a second of failures, gets no share
-// meanwhile, and is back soon after.
+// meanwhile, and is back soon after. So it is when its lease outlives the stop, and no request waits for it.
 func TestF12FreezeNode(t *testing.T) {
 	ttl := lasting(10*time.Second, 5*time.Second)
 	r := begin(t)
@@ -94,7 +96,7 @@ func TestF12FreezeNode(t *testing.T) {
 	leaves := s.lines("leave")
 	n.Signal(syscall.SIGCONT)
 	thawed := l.Elapsed()
-	wait(t, 12*time.Second)
+	wait(t, lasting(15*time.Second, 8*time.Second))
 	res := l.Stop()
 	back, half := n.back(thawed)
 	gets := (res.Requests + 1) / 2
@@ -109,6 +111,33 @@ func TestF12FreezeNode(t *testing.T) {
 	r.must(late == 0, "%d requests were lost more than 4 s after the node froze", late)
 	r.must(back <= 2*time.Second, "the first request after the node went on was sent to it after %v", back)
 	r.must(half <= 5*time.Second, "the node had half of its share back after %v", half)
+	s.freezeBriefly(r, n, ttl*6/10)
+}
+
+// freezeBriefly stops a node that is sent nothing but GETs, which do not wait for it, and whose lease stands.
+func (s *scene) freezeBriefly(r *row, n *node, span time.Duration) {
+	r.Helper()
+	s.seen("count", len(s.nodes))
+	for _, n := range s.nodes {
+		os.Truncate(n.counts, 0) // ids begin anew
+	}
+	l := &load.Load{Addrs: s.front, Path: "/api/count/hit", Posts: -1}
+	l.Start()
+	wait(r, 2*time.Second)
+	n.Signal(syscall.SIGSTOP)
+	wait(r, span)
+	n.Signal(syscall.SIGCONT)
+	thawed := l.Elapsed()
+	wait(r, 5*time.Second)
+	res := l.Stop()
+	back, half := n.back(thawed)
+	r.prefix = "briefly_"
+	defer func() { r.prefix = "" }()
+	r.account(res, losses{twice: 600}, s.witnesses()...)
+	r.set("frozen_ms", span)
+	r.set("back_ms", back)
+	r.set("half_share_ms", half)
+	r.must(half <= 3*time.Second, "the node had half of its share back after %v", half)
 }
 
 // back returns how long after a time of the load the first request that was due later reached the node, and after how long it was sent half of

@@ -90,7 +90,7 @@ func (k *sink) round(r *row, span time.Duration) {
 		os.Truncate(n.counts, 0) // ids begin anew
 	}
 	// Nobody gives up while the machine is held up: how long answers take is judged by itself.
-	l := &load.Load{Addrs: k.s.front, Path: "/api/count/hit", Rate: 500, Timeout: 30 * time.Second, Most: 20_000}
+	l := &load.Load{Addrs: k.s.front, Path: "/api/count/hit", Rate: 1000, Timeout: 30 * time.Second, Most: 20_000}
 	l.Start()
 	wait(r, span)
 	res := l.Stop()
