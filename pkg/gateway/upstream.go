@@ -125,12 +125,13 @@ func (u *upstream) leave() {
 	u.gone = true
 	idle := u.idle
 	u.idle = nil
-	if c := u.kept.Swap(nil); c != nil {
-		idle = append(idle, c)
-	}
+	kept := u.kept.Swap(nil)
 	u.mu.Unlock()
 	for _, c := range idle {
-		c.cut()
+		c.nc.Close()
+	}
+	if kept != nil {
+		kept.cut()
 	}
 }
 

@@ -39,7 +39,7 @@ func TestF20SlowNode(t *testing.T) {
 	r.set("p99_settled_ms", p99)
 	r.set("share", share)
 	r.must(share <= 0.05, "the slow node has a share of %.3f", share)
-	r.must(p99 <= time.Second, "99 of 100 requests took at most %v ten seconds later", p99)
+	r.must(p99 <= lasting(300*time.Millisecond, time.Second), "99 of 100 requests took at most %v ten seconds later", p99)
 }
 
 // TestF21NodeVanishes drops all packets to and from a node, as when its host is gone.
