@@ -106,6 +106,8 @@ func (v *view) release() time.Duration {
 		e := v.entries[key]
 		switch s := all[e.node.Service]; {
 		case v.doubted(e) && s.short(s.held):
+			e.until = now.Add(v.grace) // when the first have come back, the others have as long to follow
+			v.keep(key, e)
 			v.asking = append(v.asking, key)
 		case d <= 0 && !now.Before(e.until):
 			v.remove(key, e)

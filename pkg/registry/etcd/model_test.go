@@ -3,6 +3,7 @@ package etcd_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -44,7 +45,14 @@ func TestWatchAgainstModel(t *testing.T) { // alone: it would starve the leases 
 	defer cancel()
 	populate(ctx, t, c, crowd)
 
-	r := open(t, s.addr, etcd.Config{TTL: 10 * time.Second})
+	// A listing that a busy machine does not answer in time would be an outage, in which deletes are held.
+	log := &lines{}
+	r := open(t, s.addr, etcd.Config{TTL: 10 * time.Second, CheckInterval: time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the watch:\n%s", log)
+		}
+	})
 	var mu sync.Mutex
 	var seen []sighting
 	watching, stop := context.WithCancel(ctx)
