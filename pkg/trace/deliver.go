@@ -240,9 +240,16 @@ func isFinal(err error) bool {
 // would take the spans, and the password, to somebody else, and reads no proxy from the
 // environment.
 func newClient(timeout time.Duration) *http.Client {
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext,
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				nc, err := dialer.DialContext(ctx, network, addr)
+				if err != nil {
+					return nil, err
+				}
+				return &collectorConn{Conn: nc}, nil
+			},
 			TLSHandshakeTimeout: timeout,
 			MaxIdleConnsPerHost: 1,
 			IdleConnTimeout:     90 * time.Second,
@@ -250,6 +257,20 @@ func newClient(timeout time.Duration) *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// collectorConn keeps a buffer for what net/http copies through it: it would make one for each post.
+type collectorConn struct {
+	net.Conn
+	buf []byte // of the one goroutine that writes
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (c *collectorConn) ReadFrom(r io.Reader) (int64, error) {
+	if c.buf == nil {
+		c.buf = make([]byte, 64<<10)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, c.buf)
 }
 
 func (r *Reporter) post(ctx context.Context, p *payload) (retryAfter time.Duration, err error) {

@@ -208,7 +208,8 @@ func modelEndpoint(service string, addr netip.AddrPort) *model.Endpoint {
 func appendString(dst []byte, s string, lower bool) []byte {
 	dst = append(dst, '"')
 	start := 0 // of what is not appended yet
-	for i := 0; i < len(s); {
+	i := plainLength(s)
+	for i < len(s) {
 		b := s[i]
 		if b >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -239,6 +240,23 @@ func appendString(dst []byte, s string, lower bool) []byte {
 	dst = append(dst, s[start:]...)
 	return append(dst, '"')
 }
+
+// plainLength returns how much of s, from its beginning, is in a JSON string as it is, and in lower case.
+func plainLength(s string) int {
+	for i := range len(s) {
+		if !plain[s[i]] {
+			return i
+		}
+	}
+	return len(s)
+}
+
+var plain = func() (t [256]bool) {
+	for b := byte(' '); b < utf8.RuneSelf; b++ {
+		t[b] = b != '"' && b != '\\' && (b < 'A' || b > 'Z')
+	}
+	return t
+}()
 
 func appendEscaped(dst []byte, b byte) []byte {
 	switch b {
