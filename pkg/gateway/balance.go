@@ -131,12 +131,12 @@ func (m *metrics) collectBalance(counter func(*prometheus.Desc, int64, ...string
 func (g *Gateway) answered(x *exchange) {
 	n := x.tried[x.attempts-1]
 	x.flow(n)
-	took := time.Duration(0)
-	if x.whole {
-		took = time.Since(x.asking)
+	asked := x.asking
+	if !x.whole {
+		asked = time.Time{}
 	}
 	bad := x.res.Status >= 502 && x.res.Status <= 504
-	switch ejected, restored := x.pool.Answered(n, took, bad); {
+	switch ejected, restored := x.pool.AnsweredSince(n, asked, bad); {
 	case ejected:
 		g.leftOut(x.pool, n, nil)
 	case restored:

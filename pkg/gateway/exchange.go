@@ -26,6 +26,7 @@ type exchange struct {
 	resScan http1.Scanner
 
 	start    time.Time
+	took     time.Duration // until the answer had passed; 0 when that is not known
 	rule     *route.Rule
 	stats    *routeStats
 	pool     *lb.Pool
@@ -95,7 +96,7 @@ type span struct{ start, end int }
 
 // reset makes x ready for the next request of a connection.
 func (x *exchange) reset() {
-	x.rule, x.stats, x.pool = nil, nil, nil
+	x.rule, x.stats, x.pool, x.took = nil, nil, nil, 0
 	x.client, x.trusted, x.fwd = netip.Addr{}, false, false
 	x.kept, x.xff, x.proto, x.host, x.id, x.path = x.kept[:0], x.xff[:0], nil, nil, appendRequestID(x.idBuf[:0]), nil
 	x.carrier.Reset()

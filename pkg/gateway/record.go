@@ -12,7 +12,10 @@ import (
 // finish records the outcome of the exchange: figures, span, access record. It is the one place for it.
 func (x *exchange) finish() {
 	g := x.gw
-	took := time.Since(x.start)
+	took := x.took
+	if took == 0 {
+		took = time.Since(x.start)
+	}
 	if x.stats == nil {
 		x.stats = g.metrics.unmatched
 	}
@@ -38,9 +41,13 @@ func (x *exchange) recordAttempt(ctx trace.Context, u *upstream, began time.Time
 	if !ctx.Sampling.Sampled() {
 		return
 	}
+	took := time.Since(x.start)
+	if x.took = took; err != nil { // else the answer has passed, and the request is over too
+		x.took = 0
+	}
 	s := trace.Span{
 		Context: ctx, Kind: trace.Client, Name: x.rule.SpanName(x.req.Method), Route: x.rule.Name, Method: methodName(x.req.Method),
-		RemoteService: x.rule.Service, RemoteAddr: u.remote, Start: began, Duration: time.Since(began), Attempt: x.attempts,
+		RemoteService: x.rule.Service, RemoteAddr: u.remote, Start: began, Duration: took - began.Sub(x.start), Attempt: x.attempts,
 	}
 	if err != nil {
 		s.Error = reasonOf(err).String()

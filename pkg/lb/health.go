@@ -81,7 +81,22 @@ func (p *Pool) Succeeded(n *Node) (restored bool) {
 // A good answer forgets the node's failures in a row, and an ejected node takes turns
 // again at once. It reports whether n was ejected by this call, or was before it.
 func (p *Pool) Answered(n *Node, took time.Duration, bad bool) (ejected, restored bool) {
-	now := p.now()
+	return p.answered(n, took, bad, p.now())
+}
+
+// AnsweredSince is Answered for an attempt whose node had the whole request at the time
+// asked, by the pool's clock; the zero time means that it says nothing. It looks at the
+// clock once, where to measure first costs another look.
+func (p *Pool) AnsweredSince(n *Node, asked time.Time, bad bool) (ejected, restored bool) {
+	now, took := p.now(), time.Duration(0)
+	if !asked.IsZero() {
+		took = time.Duration(now) - asked.Sub(p.born)
+	}
+	return p.answered(n, took, bad, now)
+}
+
+// answered is Answered at a time of the pool's clock.
+func (p *Pool) answered(n *Node, took time.Duration, bad bool, now int64) (ejected, restored bool) {
 	o := &p.state.Load().options
 	n.heard.Add(1)
 	if n.full.Load() != 0 {
