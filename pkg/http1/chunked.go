@@ -120,8 +120,8 @@ func (c *Chunks) trailers(buf []byte) (int, error) {
 	c.trailer.reset()
 	for i := range c.scanner.count {
 		line, start := c.scanner.line(buf, i)
-		f, err := parseField(line, start)
-		if err != nil {
+		var f Field
+		if err := f.parse(line, start); err != nil {
 			return 0, err
 		}
 		if f.Kind != KindOther && f.Kind != KindDate {

@@ -75,35 +75,38 @@ func kindOf(name []byte) Kind {
 	return KindOther
 }
 
-// parseField checks one field line. buf is only used for the error-free common case: a token, a
-// colon, optional white space, a value without control characters (RFC 9112 section 5).
-func parseField(line []byte, start int) (Field, error) {
+// parse reads one field line, which begins at start: a token, a colon, optional white space, a value without control
+// characters (RFC 9112 section 5). f is new, and of no use after an error.
+func (f *Field) parse(line []byte, start int) error {
 	if line[0] == ' ' || line[0] == '\t' {
-		return Field{}, ErrFold
+		return ErrFold
 	}
-	colon := bytes.IndexByte(line, ':')
-	if colon < 0 {
-		return Field{}, ErrNoColon
+	colon := 0 // the name ends at what is no token, which has to be a colon: one look at each byte
+	for colon < len(line) && class[line[colon]]&isToken != 0 {
+		colon++
 	}
-	name := line[:colon]
-	if colon == 0 || !all(name, isToken) {
-		return Field{}, ErrFieldName
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
+		if bytes.IndexByte(line, ':') < 0 {
+			return ErrNoColon
+		}
+		return ErrFieldName
 	}
-	value := trim(line[colon+1:])
-	for _, c := range value {
+	f.Name, f.Value = line[:colon], trim(line[colon+1:])
+	for _, c := range f.Value {
 		if class[c]&isValue == 0 {
 			if c == '\r' {
-				return Field{}, ErrBareCR
+				return ErrBareCR
 			}
-			return Field{}, ErrControl
+			return ErrControl
 		}
 	}
-	kind := kindOf(name)
-	if kind == KindTransferEncoding && bytes.IndexByte(line, '\t') >= 0 {
-		return Field{}, ErrCodingSyntax // allowed, never sent, and not understood by all
+	f.Kind, f.Nominated = kindOf(f.Name), false
+	if f.Kind == KindTransferEncoding && bytes.IndexByte(line, '\t') >= 0 {
+		return ErrCodingSyntax // allowed, never sent, and not understood by all
 	}
 	// What trim took away was SP and HTAB only, so the whole line is clean.
-	return Field{Name: name, Value: value, Start: start, End: start + len(line) + 2, Kind: kind}, nil
+	f.Start, f.End = start, start+len(line)+2
+	return nil
 }
 
 // message is what the heads of requests and answers share.
@@ -137,8 +140,9 @@ func (m *message) fields(buf []byte, s *Scanner, first int, lim Limits) error {
 	connections := false
 	for i := first; i < s.count; i++ {
 		line, start := s.line(buf, i)
-		f, err := parseField(line, start)
-		if err != nil {
+		f := m.field()
+		if err := f.parse(line, start); err != nil {
+			m.Fields = m.Fields[:len(m.Fields)-1]
 			return err
 		}
 		if f.Kind != KindOther {
@@ -147,7 +151,6 @@ func (m *message) fields(buf []byte, s *Scanner, first int, lim Limits) error {
 			}
 			connections = connections || f.Kind == KindConnection
 		}
-		m.Fields = append(m.Fields, f)
 	}
 	if m.codings > 0 {
 		if m.ContentLength >= 0 {
@@ -174,8 +177,18 @@ func (m *message) fields(buf []byte, s *Scanner, first int, lim Limits) error {
 	return nil
 }
 
+// field makes room for one more field and returns it.
+func (m *message) field() *Field {
+	if n := len(m.Fields); n < cap(m.Fields) {
+		m.Fields = m.Fields[:n+1]
+	} else {
+		m.Fields = append(m.Fields, Field{})
+	}
+	return &m.Fields[len(m.Fields)-1]
+}
+
 // note takes in a field of a known kind.
-func (m *message) note(f Field) error {
+func (m *message) note(f *Field) error {
 	switch f.Kind {
 	case KindHost:
 		m.hosts++

@@ -181,8 +181,10 @@ func validHost(h []byte) bool {
 			return false
 		}
 	}
-	if bytes.ContainsAny(name, "[]%") {
-		return false
+	for _, c := range name {
+		if c == '[' || c == ']' || c == '%' {
+			return false
+		}
 	}
 	if len(port) == 0 {
 		return true
