@@ -69,6 +69,9 @@ func (r *Reporter) Run(ctx context.Context) error {
 		}
 		for live.Err() == nil && r.fill() {
 			r.deliver(live, work)
+			if uint64(r.waiting()) <= r.wakeMask {
+				break // a post costs as much as a hundred spans: what is left waits for its batch, or the tick
+			}
 		}
 	}
 }
@@ -87,7 +90,7 @@ func (r *Reporter) onClose(stop context.CancelFunc) {
 // flush delivers what is queued now. After the first batch that is given up it drops
 // the others: nobody waits for a collector that is away.
 func (r *Reporter) flush(live, work context.Context) {
-	left := r.spans.Load().len() + r.models.Load().len()
+	left := r.waiting()
 	ok := true
 	for left > 0 {
 		if !r.fill() {
@@ -105,6 +108,9 @@ func (r *Reporter) flush(live, work context.Context) {
 		}
 	}
 }
+
+// waiting counts the spans that are queued.
+func (r *Reporter) waiting() int { return r.spans.Load().len() + r.models.Load().len() }
 
 // deliver posts the batch until it is accepted, and reports whether it was. Otherwise
 // its spans are counted as dropped.
