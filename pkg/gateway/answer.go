@@ -70,9 +70,11 @@ func (c *conn) takeAnswer(x *exchange, up *upstreamConn) (again, error) {
 			if c.unhurried.Load() != stream {
 				c.unhurried.Store(stream)
 			}
-			x.upload.after.Store(int64(patience))
-			if x.upload.active && !x.upload.read.Load() {
-				x.close = true // the node did not wait for the whole request
+			if x.upload.active {
+				x.upload.after.Store(int64(patience))
+				if !x.upload.read.Load() {
+					x.close = true // the node did not wait for the whole request
+				}
 			}
 			x.room(len(head) + x.ansW - x.ansR + 512)
 			x.out = x.appendAnswer(x.out[:0], head)

@@ -39,7 +39,7 @@ type conn struct {
 
 	headBy int64   // until when the head of the request must be there, in the sweep's clock; 0 when its first byte decides
 	reads  bool    // the client has read an answer to its end
-	src    *source // nil until it is needed, and where there is none
+	src    *source // nil before the handshake, and where there is none
 	buf    []byte  // what the client sent; [r:w] is unused
 	r, w   int
 }
@@ -71,6 +71,7 @@ func (c *conn) serve() {
 	if !c.admit() || !c.handshake() {
 		return
 	}
+	c.src = newSource(c.nc)
 	patience := c.gw.set().HeadTimeout // a connection that was opened wants to say something, and all of it
 	c.headBy = c.gw.clock() + int64(patience)
 	for c.await(patience) {
@@ -118,9 +119,6 @@ func (c *conn) await(patience time.Duration) bool {
 
 // receive reads into the empty buffer, which it does without while it waits, if it can.
 func (c *conn) receive() (n int, err error) {
-	if c.src == nil {
-		c.src = newSource(c.nc)
-	}
 	if len(c.buf) != readBuffer || c.src != nil {
 		giveBuffer(c.buf)
 		c.buf = nil
@@ -170,8 +168,9 @@ func (c *conn) request(x *exchange) (keep bool) {
 	c.used = true
 	x.peer, x.tls, x.extended = c.peer, c.tls, c.extended
 	end, err := c.readHead(x)
-	c.deadline.Store(0)
-	c.headBy = 0
+	if c.headBy = 0; c.deadline.Load() != 0 {
+		c.deadline.Store(0)
+	}
 	if err == errPreface { //nolint:errorlint // readHead returns it as it is
 		c.http2 = true
 		return false
@@ -295,7 +294,7 @@ func (c *conn) answer(x *exchange, l *local) {
 	x.out = x.appendLocal(x.out[:0], l)
 	c.arm(c.gw.clock(), c.gw.set().BodyTimeout)
 	x.sent = true
-	if _, err := c.nc.Write(x.out); err != nil {
+	if c.put(x.out) != nil {
 		x.close = true
 	}
 }

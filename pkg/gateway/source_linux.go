@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source reads from and writes to a TCP connection with the fewest system calls, and takes the buffer for a read only
+// source reads from and writes to a plain connection with the fewest system calls, and takes the buffer for a read only
 // when there are bytes. It is made once a connection, so that its calls allocate nothing. Reads may run beside writes,
 // not beside reads, and so for writes.
 //
@@ -39,12 +39,15 @@ var errStale = errors.New("the idle connection is of no use any more")
 
 // newSource returns nil where there is no such way to read.
 func newSource(nc net.Conn) *source {
-	t, ok := nc.(*net.TCPConn)
-	if !ok {
-		return nil
+	var raw syscall.RawConn
+	var err error
+	switch s := nc.(type) {
+	case *net.TCPConn:
+		raw, err = s.SyscallConn()
+	case *net.UnixConn:
+		raw, err = s.SyscallConn()
 	}
-	raw, err := t.SyscallConn()
-	if err != nil {
+	if raw == nil || err != nil {
 		return nil
 	}
 	s := &source{raw: raw}

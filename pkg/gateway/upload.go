@@ -24,7 +24,9 @@ type upload struct {
 
 func (u *upload) reset() {
 	u.active, u.sent, u.err, u.spill = false, false, nil, nil
-	u.read.Store(false)
+	if u.read.Load() {
+		u.read.Store(false)
+	}
 }
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -74,9 +76,6 @@ func (c *conn) passRequestBody(x *exchange, up *upstreamConn) {
 
 // copyRequestBody returns the client's fault or the error on the node's side.
 func (c *conn) copyRequestBody(x *exchange, up *upstreamConn) (clientErr, nodeErr error) {
-	if c.src == nil {
-		c.src = newSource(c.nc)
-	}
 	var buf, out []byte // nil, or bytes were read
 	defer func() { giveBuffer(buf) }()
 	r, w := 0, 0
