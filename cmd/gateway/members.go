@@ -19,6 +19,9 @@ func (p *process) believe() *registry.Trust {
 	for _, f := range p.fronts {
 		own = append(own, f.Addr())
 	}
+	if err := p.config.trust().Check(p.node); err != nil {
+		p.log.Warn("gateways and services with the same configuration will not believe this one", "err", err)
+	}
 	project := p.config.Project
 	trust := registry.NewTrust(registry.TrustConfig{Networks: project.NodeNetworks, Self: p.node, Own: own, Log: p.log})
 	var file *registry.File

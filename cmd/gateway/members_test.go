@@ -188,6 +188,16 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	}
 }
 
+// TestGatewayOutsideNodeNetworks publishes an address that other gateways refuse: it is said here, where it can be mended.
+func TestGatewayOutsideNodeNetworks(t *testing.T) {
+	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
+	cfg := write(t, "c.yml", "etcdAddr: ['127.0.0.1:1']\nadvertiseHost: 8.8.8.8\ngateway: {drainDelay: 0s, snapshotFile: ''}\nservices: {user: {login: /login}}\n")
+	g := startFrom(t, cfg)
+	if log := g.out.String(); !strings.Contains(log, "will not believe this one") || !strings.Contains(log, "is outside nodeNetworks") {
+		t.Errorf("the log lacks that the address is outside nodeNetworks:\n%s", log)
+	}
+}
+
 func TestColdStartWithNothing(t *testing.T) {
 	t.Setenv("GOMS_CALL_SERVICE_KEY", key)
 	dir := t.TempDir()

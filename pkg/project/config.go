@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/goms-io/goms/pkg/auth"
@@ -134,22 +133,17 @@ func (c Config) Validate() error {
 	if _, err := c.Keys(); err != nil {
 		all = append(all, err)
 	}
-	for _, addr := range c.EtcdAddr {
-		if _, _, err := net.SplitHostPort(addr); err != nil && !strings.Contains(addr, "://") {
-			complain("etcdAddr", "address %q: want host:port", addr)
+	c.Etcd.complain(c.EtcdAddr, complain)
+	if c.AdvertiseHost != "" {
+		if err := registry.CheckHost(c.AdvertiseHost); err != nil {
+			complain("advertiseHost", "%v", err)
 		}
 	}
 	if _, err := c.NodeClientTLS(nil); err != nil && c.NodeTLS.Validate() == nil { // that complains for itself
 		all = append(all, err)
 	}
-	if _, _, err := net.SplitHostPort(c.Etcd.Embedded.Addr); err != nil {
-		complain("etcd.embedded.addr", "address %q: want host:port", c.Etcd.Embedded.Addr)
-	}
 	if len(c.NodeNetworks) == 0 {
 		complain("nodeNetworks", "no network, so no node could be called; 0.0.0.0/0 and ::/0 are all")
-	}
-	if c.Etcd.Embedded.Dir == "" {
-		complain("etcd.embedded.dir", "no directory")
 	}
 	if u, err := url.Parse(c.ZipkinAddr); c.ZipkinAddr != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		complain("zipkinAddr", "want a URL, as in http://127.0.0.1:9411/api/v2/spans")
@@ -164,6 +158,33 @@ func (c Config) Validate() error {
 		all = append(all, err)
 	}
 	return errors.Join(all...)
+}
+
+// The least and the longest time to live of a registration.
+const (
+	minTTL = time.Second
+	maxTTL = time.Hour
+)
+
+// complain names what cannot be used of e and of the addresses of etcd.
+func (e Etcd) complain(addrs []string, complain func(key, format string, args ...any)) {
+	for _, addr := range addrs {
+		if err := etcd.CheckAddr(addr, e.TLS.Enabled()); err != nil {
+			complain("etcdAddr", "%v", err)
+		}
+	}
+	if (e.Username == "") != (e.Password == "" && e.PasswordFile == "") {
+		complain("etcd.username", "it and etcd.password or etcd.passwordFile go together")
+	}
+	if e.TTL < minTTL || e.TTL > maxTTL {
+		complain("etcd.ttl", "%v is not between %v and %v", e.TTL, minTTL, maxTTL)
+	}
+	if _, _, err := net.SplitHostPort(e.Embedded.Addr); err != nil {
+		complain("etcd.embedded.addr", "address %q: want host:port", e.Embedded.Addr)
+	}
+	if e.Embedded.Dir == "" {
+		complain("etcd.embedded.dir", "no directory")
+	}
 }
 
 // Keys returns the call-service keys. The error is a *ConfigError.

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -129,6 +130,14 @@ func CheckProject(name string) error {
 	return checkText("project name", name, maxProject)
 }
 
+// CheckHost reports why host cannot be that of a node's addresses, nil when it can: an IP address without brackets, or a host name.
+func CheckHost(host string) error {
+	if why := addrTrouble(net.JoinHostPort(host, "1")); why != "" {
+		return fmt.Errorf("%.300q: %s", host, why)
+	}
+	return nil
+}
+
 func checkService(name string) error {
 	if name == "" {
 		return errors.New("check service name: it is empty")
@@ -155,53 +164,56 @@ func checkText(what, s string, limit int) error {
 	return nil
 }
 
-// checkAddr checks the "host:port" that others are to dial. One address has one spelling, so that a node has one key.
 func checkAddr(what, addr string) error {
-	bad := func(why string) error { return fmt.Errorf("check %s address %.300q: %s", what, addr, why) }
+	if why := addrTrouble(addr); why != "" {
+		return fmt.Errorf("check %s address %.300q: %s", what, addr, why)
+	}
+	return nil
+}
+
+// addrTrouble says why addr is no "host:port" that others can dial, "" when it is one. One address has one spelling, so that a node has one key.
+func addrTrouble(addr string) string {
 	i := strings.LastIndexByte(addr, ':')
 	if i < 0 {
-		return bad("want host:port")
+		return "want host:port"
 	}
 	host, port := addr[:i], addr[i+1:]
 	if p, err := strconv.ParseUint(port, 10, 16); err != nil || p == 0 || port[0] == '0' {
-		return bad("want a port of 1 to 65535")
+		return "want a port of 1 to 65535"
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
 		ip, err := netip.ParseAddr(inner)
 		if !ok || err != nil || !ip.Is6() {
-			return bad("want an IPv6 address within the brackets")
+			return "want an IPv6 address within the brackets"
 		}
-		return checkIP(ip, inner, bad)
+		return ipTrouble(ip, inner)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.Is6() {
-			return bad("want IPv6 in brackets")
+			return "want IPv6 in brackets"
 		}
-		return checkIP(ip, host, bad)
+		return ipTrouble(ip, host)
 	}
-	if why := checkHostName(host); why != "" {
-		return bad(why)
-	}
-	return nil
+	return nameTrouble(host)
 }
 
-func checkIP(ip netip.Addr, written string, bad func(string) error) error {
+func ipTrouble(ip netip.Addr, written string) string {
 	switch {
 	case ip.Zone() != "":
-		return bad("a zone means nothing on another machine")
+		return "a zone means nothing on another machine"
 	case ip.Is4In6():
-		return bad("write it as IPv4: " + ip.Unmap().String())
+		return "write it as IPv4: " + ip.Unmap().String()
 	case ip.IsUnspecified(), ip.IsMulticast():
-		return bad("nobody can dial it: advertise the address of one interface")
+		return "nobody can dial it: advertise the address of one interface"
 	case ip.String() != written:
-		return bad("write it as " + ip.String())
+		return "write it as " + ip.String()
 	}
-	return nil
+	return ""
 }
 
-// checkHostName says what is wrong with a DNS name, "" when nothing is.
-func checkHostName(host string) string {
+// nameTrouble says what is wrong with a DNS name, "" when nothing is.
+func nameTrouble(host string) string {
 	if host == "" {
 		return "the host is missing"
 	}

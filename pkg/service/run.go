@@ -97,7 +97,7 @@ func (s *Service) openRegistry() (Registry, func(), error) {
 	c.Believed = func(n registry.Node) bool { return s.nodes.trust.Check(n) == nil }
 	reg, err := etcd.Open(c)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open registry: %w", err)
+		return nil, nil, err
 	}
 	s.follow(reg)
 	return reg, func() {

@@ -99,7 +99,7 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("check etcd addresses: there is none"))
 	}
 	for _, addr := range c.Addrs {
-		errs = append(errs, c.checkAddr(addr))
+		errs = append(errs, CheckAddr(addr, c.TLS != nil))
 	}
 	if (c.Username == "") != (c.Password == "") {
 		errs = append(errs, errors.New("check etcd log-in: username and password go together"))
@@ -110,8 +110,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// checkAddr refuses what the client would take but read in another way than it looks.
-func (c Config) checkAddr(addr string) error {
+// CheckAddr reports why addr cannot be one of Config.Addrs, with Config.TLS or without, nil when it can. It refuses what etcd's client would
+// take but read in another way than it looks.
+func CheckAddr(addr string, secure bool) error {
 	hostPort := addr
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
 		u, err := url.Parse(addr)
@@ -119,7 +120,7 @@ func (c Config) checkAddr(addr string) error {
 			return fmt.Errorf("check etcd address %q: want host:port or http://host:port", addr)
 		}
 		switch {
-		case scheme == "http" && c.TLS != nil:
+		case scheme == "http" && secure:
 			return fmt.Errorf("check etcd address %q: http would go around the TLS that is configured", addr)
 		case scheme != "http" && scheme != "https":
 			return fmt.Errorf("check etcd address %q: scheme %q is not known", addr, scheme)
