@@ -93,6 +93,9 @@ func check(f *flags, args []string, stdout io.Writer) error {
 	if keys, err := c.Project.Keys(); err == nil && keys.Weak() != "" {
 		fmt.Fprintln(stdout, "warning: callServiceKey: "+keys.Weak())
 	}
+	for _, text := range c.idlePolicies() {
+		fmt.Fprintln(stdout, "warning: "+text)
+	}
 	fmt.Fprintln(stdout, "OK")
 	return nil
 }

@@ -153,6 +153,7 @@ func (r *reloader) take(ctx context.Context, next *Config) error {
 	r.p.keys.Store(l.Keys)
 	r.publish(ctx, l)
 	r.tellHTTP2(changed)
+	r.config.tellIdle(r.p.log)
 	r.p.log.Info("configuration reloaded", "changed", summary(changed), "routes", l.Routes.Digest())
 	return nil
 }

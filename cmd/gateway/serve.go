@@ -167,6 +167,7 @@ func (p *process) assemble(addrs []string) error {
 	if weak := live.Keys.Weak(); weak != "" {
 		p.log.Warn("the call-service key is weak", "err", weak)
 	}
+	c.tellIdle(p.log)
 	p.node.Routes = live.Routes.Digest()
 	if p.reporter, err = c.Project.Reporter(p.log); err != nil {
 		return err
