@@ -108,6 +108,9 @@ func runRoutes(ctx context.Context, f *flags, words, rest []string, stdout io.Wr
 	if errors.Is(err, etcd.ErrNoRoutes) {
 		return fmt.Errorf("%w (gateway routes list shows what there is)", err)
 	}
+	if errors.Is(err, etcd.ErrRoutesDamaged) && words[0] != "push" { // which says more
+		return fmt.Errorf("%w (gateway routes list shows the versions there are, rollback mends it with one)", err)
+	}
 	return whereEtcd(conf, err)
 }
 

@@ -170,7 +170,7 @@ func TestRoutesMended(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.refused(project.ExitFailure, "damaged", "pull")
-		h.refused(exitTrouble, "damaged", "diff", h.file("login"))
+		h.refused(exitTrouble, "(gateway routes list shows the versions there are, rollback mends it with one)", "diff", h.file("login"))
 		h.refused(project.ExitFailure, "(gateway routes rollback, to a version that is well, comes first; or push -force)", "push", h.file("fourth"))
 		h.want(`\n2`, "list")
 		h.want(`^version \d+, `, spoilt.mend...)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/goms-io/goms/test/load"
 	"github.com/goms-io/goms/test/ports"
-	"github.com/goms-io/goms/test/process"
 )
 
 // TestF42ZipkinBroken has spans go where nobody is, where nobody answers, where all is refused and where no name leads. Traffic does not

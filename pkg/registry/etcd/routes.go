@@ -160,7 +160,9 @@ func (t *Routes) Watch(ctx context.Context, fn func(RouteDoc, error)) error {
 		}
 		var doc RouteDoc
 		if err == nil {
-			doc, err = t.Pull(ctx, version)
+			if doc, err = t.Pull(ctx, version); errors.Is(err, ErrNoRoutes) {
+				err = t.headless(version, err)
+			}
 		}
 		switch {
 		case errors.Is(err, ErrRoutesDamaged), errors.Is(err, ErrNoRoutes):
@@ -263,7 +265,7 @@ func (t *Routes) newest(ctx context.Context, client *clientv3.Client) (doc Route
 	doc, err = t.read(ctx, client, version)
 	switch {
 	case errors.Is(err, ErrNoRoutes):
-		return RouteDoc{}, mod, fmt.Errorf("read routes: key %q names version %d, which is not there: %w", t.head(), version, ErrRoutesDamaged)
+		return RouteDoc{}, mod, fmt.Errorf("read routes: %w", t.headless(version, ErrRoutesDamaged))
 	case errors.Is(err, ErrRoutesDamaged):
 		doc.Version = version
 	}
@@ -271,6 +273,11 @@ func (t *Routes) newest(ctx context.Context, client *clientv3.Client) (doc Route
 		return doc, mod, fmt.Errorf("read routes: %w", err)
 	}
 	return doc, mod, nil
+}
+
+// headless says which key names a version that is not there.
+func (t *Routes) headless(version int64, err error) error {
+	return fmt.Errorf("key %q names version %d, which is not there: %w", t.head(), version, err)
 }
 
 // ErrRoutesDamaged is returned for a version that somebody has spoilt.

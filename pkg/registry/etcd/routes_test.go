@@ -133,6 +133,7 @@ func TestRoutesWatch(t *testing.T) {
 	var mu sync.Mutex
 	var told []etcd.RouteDoc
 	bad, none := 0, 0 // times an error was told, and that there is no table
+	var complaint string
 	done := make(chan error, 1)
 	go func() {
 		done <- routes.Watch(ctx, func(doc etcd.RouteDoc, err error) {
@@ -141,6 +142,7 @@ func TestRoutesWatch(t *testing.T) {
 			switch {
 			case err != nil:
 				bad++
+				complaint = err.Error()
 			case doc.Version == 0:
 				none++
 			default:
@@ -180,6 +182,12 @@ func TestRoutesWatch(t *testing.T) {
 	s.put("goms/routes/head", "2")
 	eventually(t, "complaint", patience, func() bool { return r.Status().Ignored > 0 })
 	eventually(t, "error", patience, count(&bad))
+	s.put("goms/routes/head", "77")
+	eventually(t, "which key names what is not there", patience, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(complaint, `key "goms/routes/head" names version 77, which is not there`)
+	})
 	if !newest("a: 1")() {
 		t.Error("a damaged table was told")
 	}
