@@ -212,10 +212,10 @@ func listNodes(ctx context.Context, reg *etcd.Registry, trust *registry.Trust, s
 	}
 	s := reg.Status()
 	if s.Ignored > 0 {
-		unused = append(unused, fmt.Sprintf("%d entries cannot be read: the logs of gateways name them", s.Ignored))
+		unused = append(unused, fmt.Sprintf("entries of etcd that cannot be read: %d (gateways name them in their logs)", s.Ignored))
 	}
 	for cause, n := range s.Refused {
-		unused = append(unused, fmt.Sprintf("%d nodes are left out (%s): the logs of gateways name them", n, cause))
+		unused = append(unused, fmt.Sprintf("nodes that are left out, %s: %d (gateways name them in their logs)", cause, n))
 	}
 	for _, text := range unused {
 		fmt.Fprintln(stdout, text)

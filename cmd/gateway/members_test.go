@@ -291,7 +291,7 @@ func TestPoisonTakesNoPlace(t *testing.T) {
 		t.Errorf("answer = %d %s, want that of the node", status, body)
 	}
 	out, err := runFor(t, "node", "list", "-config", cfg)
-	for _, want := range []string{" refused ", "user 8.8.8.8:53_" + n.HTTPAddr + " is refused: address 8.8.8.8:53 is outside nodeNetworks\n", "\n1 entries cannot be read: the logs of gateways name them\n"} {
+	for _, want := range []string{" refused ", "user 8.8.8.8:53_" + n.HTTPAddr + " is refused: address 8.8.8.8:53 is outside nodeNetworks\n", "\nentries of etcd that cannot be read: 1 (gateways name them in their logs)\n"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("node list = %v\n%s\nwant %q", err, out, want)
 		}
