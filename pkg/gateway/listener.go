@@ -39,6 +39,7 @@ type Listener struct {
 
 // wrap makes what serves a connection.
 func (l Listener) wrap(g *Gateway, nc net.Conn) *conn {
+	limitUnsent(nc)
 	c := newConn(g, nc)
 	c.proxied = contains(l.ProxyProtocol, c.peer.Addr())
 	c.secure, c.tls = l.TLS, l.TLS != nil
