@@ -2,7 +2,6 @@ package etcd_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -27,9 +26,6 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "4"); err != nil { // they wait for leases most of the time; the command line has the last word
-		panic(err)
-	}
 	goleak.VerifyTestMain(m)
 }
 
