@@ -96,7 +96,7 @@ func TestF12FreezeNode(t *testing.T) {
 	leaves := s.lines("leave")
 	n.Signal(syscall.SIGCONT)
 	thawed := l.Elapsed()
-	wait(t, lasting(15*time.Second, 8*time.Second))
+	wait(t, lasting(15*time.Second, 5*time.Second))
 	res := l.Stop()
 	back, half := n.back(thawed)
 	gets := (res.Requests + 1) / 2
@@ -128,7 +128,7 @@ func (s *scene) freezeBriefly(r *row, n *node, span time.Duration) {
 	wait(r, span)
 	n.Signal(syscall.SIGCONT)
 	thawed := l.Elapsed()
-	wait(r, 5*time.Second)
+	wait(r, lasting(5*time.Second, 4*time.Second))
 	res := l.Stop()
 	back, half := n.back(thawed)
 	r.prefix = "briefly_"

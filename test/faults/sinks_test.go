@@ -61,6 +61,7 @@ type sink struct {
 	name, zipkin string
 	s            *scene
 	before       int64 // resident set
+	growth       int64 // of it, at its peak
 	p50, p99     []time.Duration
 	requests     int
 	most         time.Duration
@@ -74,7 +75,7 @@ func (k *sink) open(r *row) {
 	}
 	k.s = open(r, props{gateways: 1, bare: true, config: config})
 	warm := k.s.load()
-	wait(r, 2*time.Second)
+	wait(r, time.Second)
 	warm.Stop()
 	g := k.s.gateways[0]
 	g.collect()
@@ -99,29 +100,32 @@ func (k *sink) round(r *row, span time.Duration) {
 	k.most = max(k.most, res.Max)
 }
 
-// judge compares what was measured with none, where no spans go anywhere: the rounds in the middle and, for what is there in every round however
-// quiet the machine is, the best ones.
+// judge compares what was measured with none, where no spans go anywhere: what is usual, closely; the slowest of a hundred in the round in the
+// middle, generously, since a busy machine makes them; and in the best round, since what blocks requests does so in each.
 func (k *sink) judge(r *row, none *sink) {
 	r.Helper()
-	g := k.s.gateways[0]
-	_, peak := g.Memory()
-	dropped, _ := g.metric("goms_spans_total", `result="dropped"`)
-	middle, best := median(k.p99), slices.Min(k.p99)
+	_, peak := k.s.gateways[0].Memory()
+	k.growth = peak - k.before
+	dropped, _ := k.s.gateways[0].metric("goms_spans_total", `result="dropped"`)
+	usual, middle, best := median(k.p50), median(k.p99), slices.Min(k.p99)
 	r.set(k.name+"_requests", k.requests)
-	r.set(k.name+"_median_us", median(k.p50).Microseconds())
+	r.set(k.name+"_median_us", usual.Microseconds())
 	r.set(k.name+"_p99_us", middle.Microseconds())
 	r.set(k.name+"_best_p99_us", best.Microseconds())
 	r.set(k.name+"_max_ms", k.most)
-	r.set(k.name+"_rss_growth_kib", (peak-k.before)>>10)
+	r.set(k.name+"_rss_growth_kib", k.growth>>10)
 	r.set(k.name+"_dropped", dropped)
-	r.must(peak-k.before <= 32<<20, "%s: memory grew by %d KiB", k.name, (peak-k.before)>>10)
 	if k == none {
 		return
 	}
-	r.must(middle <= 3*median(none.p99)+20*time.Millisecond, "%s: 99 of 100 requests took at most %v in the round in the middle, with no Zipkin at all %v",
-		k.name, middle, median(none.p99))
-	r.must(best <= 2*slices.Min(none.p99)+5*time.Millisecond, "%s: 99 of 100 requests took at most %v in the best round, with no Zipkin at all %v",
-		k.name, best, slices.Min(none.p99))
+	within := func(what string, got, want, most time.Duration) {
+		r.Helper()
+		r.must(got <= most, "%s: %s took %v, with no Zipkin at all %v", k.name, what, got, want)
+	}
+	within("half of the requests", usual, median(none.p50), median(none.p50)*3/2+time.Millisecond)
+	within("99 of 100 requests, in the round in the middle,", middle, median(none.p99), 5*median(none.p99)+200*time.Millisecond)
+	within("99 of 100 requests, in the best round,", best, slices.Min(none.p99), 3*slices.Min(none.p99)+50*time.Millisecond)
+	r.must(k.growth <= max(none.growth, 0)+16<<20, "%s: memory grew by %d KiB, with no Zipkin at all by %d KiB", k.name, k.growth>>10, none.growth>>10)
 	if full || k.name == "failing" { // the queue takes a while to fill
 		r.must(dropped > 0, "%s: no dropped span is counted", k.name)
 	}
