@@ -30,7 +30,7 @@ func TestStaleConnectionProof(t *testing.T) {
 		})
 		return there
 	}
-	until := func(ok func() bool) {
+	await := func(ok func() bool) {
 		for end := time.Now().Add(5 * time.Second); !ok() && time.Now().Before(end); {
 			time.Sleep(time.Millisecond) // between two looks
 		}
@@ -45,16 +45,16 @@ func TestStaleConnectionProof(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			until(func() bool { return lost() > 0 })
+			await(func() bool { return lost() > 0 })
 		}, true},
 		"reset as it came": {func(_ *testing.T, c net.Conn, _ *bufio.Reader) {
-			until(func() bool { return arrived(c) }) // closing with unread bytes resets
+			await(func() bool { return arrived(c) }) // closing with unread bytes resets
 		}, false},
 		"read, then closed": {func(_ *testing.T, _ net.Conn, br *bufio.Reader) {
 			http.ReadRequest(br)
 		}, false},
 		"half closed, then read": {func(t *testing.T, c net.Conn, br *bufio.Reader) {
-			until(func() bool { return arrived(c) })
+			await(func() bool { return arrived(c) })
 			c.(*net.TCPConn).CloseWrite()
 			http.ReadRequest(br)
 		}, false},
@@ -77,6 +77,7 @@ func TestStaleConnectionProof(t *testing.T) {
 					}
 				}))
 				b.get("/api/user/login") // makes the connection
+				until(t, "the connection is idle", func() bool { return b.g.Cluster(true).Services["user"].Detail[0].Idle == 1 })
 				status, body := b.do(method, "/api/user/login", strings.NewReader(""))
 				switch {
 				case (method == "GET" || c.repeat) && (status != 200 || body != "ok"):
