@@ -29,7 +29,7 @@ type Load struct {
 	Path    string        // of the requests, answered by the query's id; required
 	Rate    int           // requests a second; 400
 	Posts   int           // how many of a hundred are POST; 50 when 0, none when negative
-	Timeout time.Duration // of one request, from its appointed time; 10 s
+	Timeout time.Duration // of one request, from its appointed time, half of it to connect; 10 s
 	Most    int           // requests under way at once, above which further ones are lost by the generator itself; 4000
 	TLS     *tls.Config   // for HTTPS, without ALPN; nil is plain
 
@@ -160,7 +160,7 @@ func (l *Load) request(r *record) error {
 	c := l.pool.take()
 	if c == nil {
 		addr := l.Addrs[int(l.turn.Add(1))%len(l.Addrs)]
-		conn, err := net.DialTimeout("tcp", addr, min(5*time.Second, time.Until(deadline)))
+		conn, err := net.DialTimeout("tcp", addr, min(l.Timeout/2, time.Until(deadline)))
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
