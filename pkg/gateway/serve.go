@@ -243,6 +243,18 @@ func (g *Gateway) serves(c *conn) bool {
 	return ok
 }
 
+// onlyHTTP2 reports whether all that is open are HTTP/2 connections without streams.
+func (g *Gateway) onlyHTTP2() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		if c.phase.Load() != phaseHTTP2 {
+			return false
+		}
+	}
+	return true
+}
+
 // closePools closes the idle connections to all nodes.
 func (g *Gateway) closePools() {
 	if v := g.view.Load(); v != nil {

@@ -142,7 +142,7 @@ func (c *conn) reopen(nc net.Conn) bool {
 }
 
 // partWebSockets ends all WebSockets with Close frames and waits until their connections have ended, or done is, for
-// closeTime at most.
+// closeTime at most. HTTP/2 connections on which nothing else is left have that time too, to write the ends of their streams.
 func (g *Gateway) partWebSockets(done <-chan struct{}) {
 	var leaving []*conn
 	for _, c := range g.snapshotConns(nil) {
@@ -150,14 +150,19 @@ func (g *Gateway) partWebSockets(done <-chan struct{}) {
 			leaving = append(leaving, c)
 		}
 	}
+	if len(leaving) == 0 {
+		return
+	}
 	limit := time.NewTimer(closeTime)
 	defer limit.Stop()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
-	for len(leaving) > 0 {
-		if !g.serves(leaving[0]) {
+	for {
+		for len(leaving) > 0 && !g.serves(leaving[0]) {
 			leaving = leaving[1:]
-			continue
+		}
+		if len(leaving) == 0 && !g.onlyHTTP2() {
+			return
 		}
 		select {
 		case <-poll.C:
