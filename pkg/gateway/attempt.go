@@ -244,7 +244,7 @@ func (c *conn) try(x *exchange, node *lb.Node, u *upstream, fresh bool) (how aga
 	patience, hurried := x.connectTimeout()
 	var up *upstreamConn
 	for {
-		up, err = c.connect(c.gw.base, u, x.idleAt(fresh), patience)
+		up, err = c.connect(c.gw.base, u, fresh, patience)
 		if err != nil {
 			if hurried && timedOut(err) {
 				return againAny, false, &failure{ReasonNodeTimeout, err} // the request had less time than a node is given
@@ -278,22 +278,14 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-// connect takes a connection to the node that is idle now, in the clock of instant, or makes one; now is 0 for a new one.
-func (c *conn) connect(ctx context.Context, u *upstream, now int64, patience time.Duration) (*upstreamConn, error) {
-	if now != 0 {
-		if up := u.take(now, c.gw.set().UpstreamIdleTimeout); up != nil {
+// connect takes an idle connection to the node, or makes one: always if fresh.
+func (c *conn) connect(ctx context.Context, u *upstream, fresh bool, patience time.Duration) (*upstreamConn, error) {
+	if !fresh {
+		if up := u.take(c.gw.set().UpstreamIdleTimeout); up != nil {
 			return up, nil
 		}
 	}
 	return u.dial(ctx, patience)
-}
-
-// idleAt is the time for connect.
-func (x *exchange) idleAt(fresh bool) int64 {
-	if fresh {
-		return 0
-	}
-	return instant(x.began)
 }
 
 // converse sends the request and takes the answer. An idle connection is looked at first: the error is errStale itself

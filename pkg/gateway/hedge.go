@@ -194,8 +194,8 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 	}()
 	defer c.gw.caught(func(fault error) { r.how, r.err = againNever, fault })
 	u := r.node.Data.(*upstream) //nolint:forcetypeassert // see newUpstream
-	for now := instant(r.began); ; {
-		r.up, r.err = c.connect(ctx, u, now, r.patience)
+	for fresh := false; ; fresh = !errors.Is(r.err, errStale) {
+		r.up, r.err = c.connect(ctx, u, fresh, r.patience)
 		if r.err != nil {
 			reason := ReasonConnectFailed
 			if r.hurried && timedOut(r.err) {
@@ -218,9 +218,6 @@ func (c *conn) run(ctx context.Context, r *runner, done chan<- *runner) {
 		r.up = nil
 		if ctx.Err() != nil || !used {
 			return
-		}
-		if !errors.Is(r.err, errStale) {
-			now = 0 // an idle connection that the node had given up says nothing of the node
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -33,9 +32,6 @@ type source struct {
 	writing []byte
 	failed  error
 }
-
-// errStale is an idle connection that has ended, or holds bytes that nobody asked for.
-var errStale = errors.New("the idle connection is of no use any more")
 
 // newSource returns nil where there is no such way to read.
 func newSource(nc net.Conn) *source {

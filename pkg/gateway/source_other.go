@@ -10,8 +10,6 @@ import (
 // source is not known on this system: reads wait with the buffer in hand.
 type source struct{}
 
-var errStale = errors.New("the idle connection is of no use any more")
-
 func newSource(net.Conn) *source { return nil }
 
 func (*source) next(int, int) ([]byte, int, error) { return nil, 0, errors.ErrUnsupported }

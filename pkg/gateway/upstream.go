@@ -55,9 +55,12 @@ type upstreamConn struct {
 	secure   *tls.Config   // what it was made with, nil when it is plain
 	wire     *wire         // what TLS runs on, nil when it is plain
 	fresh    bool          // not used by a request before
-	since    int64         // when it was last taken into use, by instant: the node counts its idle time from later
+	since    int64         // when it was last taken into use, by exactly: the node counts its idle time from later
 	patience time.Duration // how long what was sent may go unacknowledged
 }
+
+// errStale is an idle connection that has ended, or holds bytes that nobody asked for.
+var errStale = errors.New("the idle connection is of no use any more")
 
 // learn takes in what the node says of itself. Connections of the other kind are given up.
 func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
@@ -74,15 +77,15 @@ func (u *upstream) learn(n registry.Node, nodeTLS *tls.Config) {
 }
 
 // take returns the connection that was used last, or nil when none is idle that the node still keeps and whose
-// last use began within most. Who takes it now has just begun to use it.
-func (u *upstream) take(now int64, most time.Duration) *upstreamConn {
+// last use began within most.
+func (u *upstream) take(most time.Duration) *upstreamConn {
 	reuse := min(u.reuse.Load(), int64(most))
 	for {
 		c := u.pop()
 		if c == nil {
 			return nil
 		}
-		if c.secure == u.secure.Load() && now-c.since < reuse {
+		if now := exactly(); c.secure == u.secure.Load() && now-c.since < reuse {
 			c.since = now
 			return c
 		}
