@@ -154,7 +154,11 @@ func simpleNode(t testing.TB, text []byte) string {
 		if _, err := io.Copy(io.Discard, r.Body); err == nil {
 			w.Write(text)
 		}
-	})}
+	}), ConnState: func(c net.Conn, state http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
+			tcp.SetWriteBuffer(64 << 10) // thousands of answers that nobody reads would take the memory that the machine has for TCP
+		}
+	}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
