@@ -16,7 +16,7 @@ import (
 // What 5,000 slow clients may cost.
 const (
 	slowClients = 5000
-	slowMemory  = 176 << 20 // above base, at the peak: 36 KiB each
+	slowMemory  = 240 << 20 // above base, at the peak: 49 KiB each, of those who do not read, whose requests last
 	slowKept    = 40 << 20  // above base, when they have gone and the runtime has given back what it can
 	slowFiles   = 50        // file descriptors above base, when they have gone
 )
