@@ -43,7 +43,7 @@ func TestUnsentIsLittle(t *testing.T) {
 			before := int64(-1)
 			for now := written.Load(); now == 0 || now != before; now = written.Load() {
 				before = now
-				time.Sleep(200 * time.Millisecond) // nothing moves any more
+				time.Sleep(200 * time.Millisecond) // between two looks: until nothing has moved
 			}
 			if got := b.g.Unsent(); got == 0 || got > most {
 				t.Errorf("%d KiB are unsent, want some and at most %d", got>>10, most>>10)

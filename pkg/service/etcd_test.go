@@ -20,8 +20,9 @@ import (
 	"github.com/goms-io/goms/pkg/service"
 )
 
-// A node against a real etcd: its key comes, is seen, says draining, and goes.
-func TestNodeInEtcd(t *testing.T) {
+// startStore starts an etcd that ends with the test.
+func startStore(t *testing.T) *embedded.Server {
+	t.Helper()
 	store, err := embedded.Start(t.Context(), embedded.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), UnsafeNoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +32,12 @@ func TestNodeInEtcd(t *testing.T) {
 			t.Errorf("Close() = %v", err)
 		}
 	})
+	return store
+}
+
+// A node against a real etcd: its key comes, is seen, says draining, and goes.
+func TestNodeInEtcd(t *testing.T) {
+	store := startStore(t)
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{store.Addr()}})
 	if err != nil {
 		t.Fatal(err)
@@ -90,15 +97,7 @@ func TestNodeInEtcd(t *testing.T) {
 
 // TestCallsHeedOverrides: what operators set for a node holds for the calls of other services too, over both ports.
 func TestCallsHeedOverrides(t *testing.T) {
-	store, err := embedded.Start(t.Context(), embedded.Config{Addr: "127.0.0.1:0", Dir: t.TempDir(), UnsafeNoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Errorf("Close() = %v", err)
-		}
-	})
+	store := startStore(t)
 	order, orderDone, log := inEtcd(t, store.Addr(), "order")
 	drained, drainedDone, _ := inEtcd(t, store.Addr(), "user")
 	other, otherDone, _ := inEtcd(t, store.Addr(), "user")
